@@ -1,0 +1,64 @@
+//! Every maximum of the protocols, by name, in one place.
+//!
+//! A queue without a bound is a way for a stranger to spend our memory, so each bound has a name here, and the code that
+//! keeps it says the name. Units are the last word of a name.
+
+use core::time::Duration;
+
+/// Default largest message a link accepts, in bytes (requirement LK6). Checked by both sides before any allocation.
+pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Largest value `MESSAGE_BYTES_MAX` may be configured to: the frame header's length field is checked against it.
+pub const MESSAGE_BYTES_CEILING: usize = 16 << 20;
+/// Largest control frame (hello, close, stream header) in bytes. Real ones stay under 200.
+pub const CONTROL_BYTES_MAX: usize = 1024;
+/// Longest protocol name, in bytes.
+pub const PROTOCOL_BYTES_MAX: usize = 64;
+/// Longest reason text in a close frame, in bytes.
+pub const REASON_BYTES_MAX: usize = 256;
+
+/// Longest device name, in bytes of UTF-8. A DNS-SD TXT string holds 255 with its key.
+pub const NAME_BYTES_MAX: usize = 63;
+/// Most devices the nearby table remembers; the oldest unpaired entry makes room.
+pub const NEARBY_DEVICES_MAX: usize = 256;
+/// Most addresses kept per device.
+pub const ADDRESSES_PER_DEVICE_MAX: usize = 16;
+
+/// Unacknowledged bytes a session keeps for resume before `send` waits.
+pub const SESSION_WINDOW_BYTES_MAX: usize = 8 << 20;
+/// Unacknowledged messages a session keeps for resume before `send` waits.
+pub const SESSION_WINDOW_MESSAGES_MAX: usize = 65_536;
+/// Received bytes waiting for the application before the link stops reading from the network.
+pub const RECEIVE_QUEUE_BYTES_MAX: usize = 8 << 20;
+/// Received messages waiting for the application before the link stops reading from the network.
+pub const RECEIVE_QUEUE_MESSAGES_MAX: usize = 65_536;
+/// How long a session may stay in `Pending` before it is closed (requirement LK2).
+pub const SESSION_PENDING_MAX: Duration = Duration::from_secs(30);
+/// How long a session may stay `Suspended` before it is closed (requirement LK2); configurable.
+pub const SESSION_SUSPENDED_MAX: Duration = Duration::from_secs(300);
+
+/// Connections a node holds at the same time from devices it has not paired with (they are only pairing).
+pub const STRANGER_CONNECTIONS_MAX: usize = 32;
+/// Links (sessions) one peer may hold open at the same time.
+pub const LINKS_PER_PEER_MAX: usize = 64;
+/// Streams one peer may hold open at the same time.
+pub const STREAMS_PER_PEER_MAX: u32 = 1024;
+/// Datagrams waiting for the application; the oldest is dropped and counted, as datagrams may be.
+pub const DATAGRAM_QUEUE_MAX: usize = 1024;
+/// Incoming links waiting for `accept`.
+pub const ACCEPT_QUEUE_MAX: usize = 64;
+
+/// How long a pairing code lives (requirement PA1).
+pub const PAIRING_CODE_LIFETIME: Duration = Duration::from_secs(300);
+/// Wrong codes allowed per window, counted globally and per source (requirement PA1).
+pub const PAIRING_FAILURES_MAX: usize = 3;
+/// The window over which wrong codes are counted.
+pub const PAIRING_FAILURE_WINDOW: Duration = Duration::from_secs(600);
+/// Largest pairing frame, in bytes.
+pub const PAIRING_FRAME_BYTES_MAX: usize = 512;
+
+/// Most entries (files, folders) in one transfer.
+pub const TRANSFER_ENTRIES_MAX: usize = 1_000_000;
+/// Longest relative path of a transferred file, in bytes.
+pub const TRANSFER_PATH_BYTES_MAX: usize = 1024;
+/// Deepest folder nesting in a transfer.
+pub const TRANSFER_DEPTH_MAX: usize = 64;
