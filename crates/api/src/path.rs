@@ -1,0 +1,116 @@
+//! Which way bytes go to a device, and how long that takes.
+
+use serde::{Deserialize, Serialize};
+
+/// A path's place on the ladder, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rung {
+    /// Straight to an address of the same network.
+    Lan,
+    /// Straight through NATs.
+    Punched,
+    /// Through a relay that sees ciphertext only.
+    Relayed,
+    /// Over several hops of the mesh.
+    Mesh,
+    /// Held by another node until the target shows up.
+    Stored,
+}
+
+/// One way to a device: rung, carrier, address, time and reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PathInfo {
+    /// Place on the ladder.
+    pub rung: Rung,
+    /// What carries the bytes: `iroh`, `memory`, ...
+    pub carrier: String,
+    /// The far address, `ip:port` or a relay's URL.
+    pub address: String,
+    /// Smoothed round-trip time in milliseconds; absent until measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_ms: Option<f64>,
+    /// Why this path and not another, as a clause: `chosen over relay 41 ms`.
+    pub why: String,
+}
+
+/// A change of path.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PathChange {
+    /// When.
+    pub at_unix_ms: u64,
+    /// The path from then on; `null` when the link was lost.
+    pub path: Option<PathInfo>,
+}
+
+/// Answer of `GET /v1/devices/{peer}/path`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PathReport {
+    /// Device id, 64 hex digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// The path in use; `null` if no link could be made.
+    pub path: Option<PathInfo>,
+    /// Other ways that are known now.
+    pub others: Vec<PathInfo>,
+    /// Latest changes, oldest first.
+    pub history: Vec<PathChange>,
+}
+
+/// Body of `POST /v1/ping`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PingRequest {
+    /// Name, id or unambiguous id prefix.
+    pub peer: String,
+    /// How many; 0 means until the answer is dropped.
+    pub count: u32,
+    /// Milliseconds from one to the next.
+    pub interval_ms: u64,
+    /// Milliseconds after which one counts as lost.
+    pub timeout_ms: u64,
+}
+
+/// One line of a ping stream.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum PingEvent {
+    /// An answer came.
+    Reply {
+        /// Number, from 0.
+        seq: u32,
+        /// Round trip in milliseconds, application to application.
+        rtt_ms: f64,
+        /// The path it took.
+        path: Option<PathInfo>,
+    },
+    /// No answer in time.
+    Lost {
+        /// Number, from 0.
+        seq: u32,
+    },
+    /// Last line.
+    Summary(PingSummary),
+}
+
+/// What a series of pings came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PingSummary {
+    /// Whether at least one answer came.
+    pub ok: bool,
+    /// Pings sent.
+    pub sent: u32,
+    /// Answers received.
+    pub received: u32,
+    /// Shortest round trip in milliseconds; absent without an answer, as are the next two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_ms: Option<f64>,
+    /// Median round trip in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p50_ms: Option<f64>,
+    /// Longest round trip in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ms: Option<f64>,
+    /// The path in use at the end.
+    pub path: Option<PathInfo>,
+}

@@ -1,0 +1,111 @@
+//! What a node says about itself, and how it ends.
+
+use serde::{Deserialize, Serialize};
+
+/// Answer of `GET /v1/status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// This device's id, 64 hex digits.
+    pub id: String,
+    /// The name others see.
+    pub name: String,
+    /// Device type: `desktop`, `laptop`, `phone`, `tablet`, `server` or `embedded`.
+    #[serde(rename = "type")]
+    pub device_type: String,
+    /// Version of the program.
+    pub version: String,
+    /// Version of this API.
+    pub api: u32,
+    /// Socket addresses other devices can reach us at, as `ip:port`.
+    pub listen: Vec<String>,
+    /// Whether a daemon answers, or a command that runs a node for itself.
+    pub mode: Mode,
+    /// Where the node is in its life.
+    pub phase: Phase,
+    /// Process id of the node.
+    pub pid: u32,
+    /// Seconds since the node started.
+    pub uptime_s: u64,
+    /// The folder that holds everything of this device.
+    pub home: String,
+    /// How far the node reaches: `loopback`, `lan` or `wide`.
+    pub reach: String,
+    /// Paired (and verified) devices.
+    pub peers: usize,
+    /// Devices seen now.
+    pub nearby: usize,
+    /// Transfers that are not finished.
+    pub transfers: usize,
+    /// Health of the parts.
+    pub subsystems: Vec<Subsystem>,
+}
+
+/// Who runs the node that answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// `honeylink up`: stays until `honeylink down`.
+    Daemon,
+    /// A single command that started a node for itself and takes it along when it ends.
+    Command,
+}
+
+/// Where a node is in its life. It only moves downwards in this list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Working.
+    Running,
+    /// Takes nothing new; what was accepted is being finished.
+    Draining,
+    /// Writes down what is left, so that it can resume.
+    Persisting,
+    /// Says goodbye on the network, closes sockets, removes the API socket.
+    Cleanup,
+    /// Done.
+    Complete,
+}
+
+/// Health of one part of the node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subsystem {
+    /// Which part: `store`, `discovery`, `carrier`, `transfers`.
+    pub name: String,
+    /// How it does.
+    pub state: SubsystemState,
+    /// Why, if it is not healthy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// How a part of the node does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubsystemState {
+    /// Works.
+    Healthy,
+    /// Works in part; the rest of the node goes on.
+    Degraded,
+    /// Is being shut down.
+    Draining,
+    /// Does not work.
+    Unhealthy,
+}
+
+/// Body of `POST /v1/shutdown`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShutdownRequest {
+    /// Seconds to wait for running transfers; the configured time if absent. What is not finished by then is left
+    /// resumable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain_s: Option<u64>,
+}
+
+/// One line of the answer to `POST /v1/shutdown`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ShutdownEvent {
+    /// The phase that begins.
+    pub phase: Phase,
+    /// Transfers still running, in `draining`.
+    pub transfers: usize,
+}
