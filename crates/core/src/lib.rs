@@ -26,5 +26,6 @@
 pub mod identity;
 pub mod limits;
 pub mod rng;
+pub mod session;
 pub mod time;
 pub mod wire;
