@@ -25,6 +25,7 @@
 
 pub mod identity;
 pub mod limits;
+pub mod nearby;
 pub mod rng;
 pub mod session;
 pub mod time;

@@ -22,6 +22,16 @@ pub const NAME_BYTES_MAX: usize = 63;
 pub const NEARBY_DEVICES_MAX: usize = 256;
 /// Most addresses kept per device.
 pub const ADDRESSES_PER_DEVICE_MAX: usize = 16;
+/// Most interfaces remembered per device and finder.
+pub const INTERFACES_PER_SIGHTING_MAX: usize = 8;
+/// Longest program version a device may announce, in bytes of visible ASCII.
+pub const VERSION_BYTES_MAX: usize = 32;
+/// How long one paired device's impostors stay unmentioned after a warning, so that a flood of them is one warning.
+pub const CONFLICT_QUIET: Duration = Duration::from_secs(10);
+/// Shortest and longest time an observation of a nearby device is believed, whatever it asks for.
+pub const NEARBY_TTL_MIN: Duration = Duration::from_secs(1);
+/// See [`NEARBY_TTL_MIN`].
+pub const NEARBY_TTL_MAX: Duration = Duration::from_secs(3600);
 
 /// Unacknowledged bytes a session keeps for resume before `send` waits.
 pub const SESSION_WINDOW_BYTES_MAX: usize = 8 << 20;
