@@ -12,6 +12,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("honeylink-api", &[]),
     ("honeylink-cli", &["honeylink", "honeylink-api", "honeylink-sim"]),
     ("honeylink-lab", &["honeylink", "honeylink-sim"]),
+    // Only tests, against implementations written in C: no product build reaches it.
+    ("honeylink-interop", &["honeylink-core", "honeylink"]),
     ("honeylink-fuzz", &["honeylink-core", "honeylink"]),
     ("xtask", &[]),
 ];
