@@ -1,3 +1,4 @@
 //! Placeholder.
 
 pub mod crypto;
+pub mod store;
