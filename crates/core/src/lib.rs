@@ -13,6 +13,7 @@
 //! | [`wire`] | bounded readers and writers; the frames of a link |
 //! | [`pairing`] | code, QR and short-authentication-string ceremonies, typestate by value |
 //! | [`nearby`] | who is around: observations in, found/changed/lost out |
+//! | [`mdns`] | multicast DNS: announces this device on the LAN and hears the others, without a cache |
 //! | [`transfer`] | what a file offer may say, and which names a receiver accepts |
 //! | [`session`] | the protocol state under a link: order, acknowledgement, resume |
 //!
@@ -25,6 +26,7 @@
 
 pub mod identity;
 pub mod limits;
+pub mod mdns;
 pub mod nearby;
 pub mod rng;
 pub mod session;
