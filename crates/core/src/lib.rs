@@ -28,6 +28,7 @@ pub mod identity;
 pub mod limits;
 pub mod mdns;
 pub mod nearby;
+pub mod pairing;
 pub mod rng;
 pub mod session;
 pub mod time;

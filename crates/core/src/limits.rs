@@ -63,6 +63,23 @@ pub const PAIRING_CODE_LIFETIME: Duration = Duration::from_secs(300);
 pub const PAIRING_FAILURES_MAX: usize = 3;
 /// The window over which wrong codes are counted.
 pub const PAIRING_FAILURE_WINDOW: Duration = Duration::from_secs(600);
+/// Wrong codes allowed per window from one source. The global bound is the tighter one; this keeps a raised global bound
+/// from being one stranger's.
+pub const PAIRING_FAILURES_PER_SOURCE_MAX: usize = 3;
+/// Pairing codes open at the same time.
+pub const PAIRING_CODES_OPEN_MAX: usize = 8;
+/// Past codes remembered to tell a late guest whether its code was used, withdrawn or expired.
+pub const PAIRING_CODES_REMEMBERED_MAX: usize = 32;
+/// Longest text taken for a typed pairing code, in bytes.
+pub const PAIRING_CODE_TEXT_BYTES_MAX: usize = 64;
+/// How long one step of a pairing ceremony may take on the network.
+pub const PAIRING_STEP_MAX: Duration = Duration::from_secs(10);
+/// How long a person may take to compare short strings.
+pub const PAIRING_COMPARE_MAX: Duration = Duration::from_secs(120);
+/// Addresses in an invite.
+pub const INVITE_ADDRESSES_MAX: usize = 3;
+/// Longest text of an invite, in bytes.
+pub const INVITE_TEXT_BYTES_MAX: usize = 512;
 /// Largest pairing frame, in bytes.
 pub const PAIRING_FRAME_BYTES_MAX: usize = 512;
 
