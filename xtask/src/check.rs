@@ -24,19 +24,9 @@ fn fmt(house: &House) -> Verdict {
 }
 
 fn clippy(house: &House) -> Verdict {
-    plain(
-        house,
-        house.cargo(&[
-            "clippy",
-            "--quiet",
-            "--workspace",
-            "--all-targets",
-            "--locked",
-            "--",
-            "-D",
-            "warnings",
-        ]),
-    )
+    let mut command = house.cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--locked"]);
+    command.args(["--", "-D", "warnings"]);
+    plain(house, command)
 }
 
 fn doc(house: &House) -> Verdict {
