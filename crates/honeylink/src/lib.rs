@@ -1,4 +1,52 @@
-//! Placeholder.
+//! HoneyLink: direct links between devices. No account, no server, no C compiler.
+//!
+//! A [`Node`] is one device: an Ed25519 identity, a trust store, sockets. Two paired nodes hold a [`Link`] per protocol:
+//! messages in order and exactly once, byte streams, datagrams, whatever happens to the connection below.
+//!
+//! ```
+//! use honeylink::{MemoryNetwork, Node, testing};
+//!
+//! # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! // Two nodes in this process; leave `memory` out and they use QUIC on the LAN.
+//! let network = MemoryNetwork::new();
+//! let a = Node::builder().name("a").memory(&network).build().await?;
+//! let b = Node::builder().name("b").memory(&network).build().await?;
+//! testing::introduce(&a, &b)?;
+//!
+//! let mut hellos = b.listen("hello/1")?;
+//! let link = a.connect("b", "hello/1").await?;
+//! link.send("hi").await?;
+//! let other = hellos.accept().await.ok_or("node b stopped")?;
+//! assert_eq!(other.recv().await?, "hi");
+//! link.close("done").await?;
+//! # a.shutdown().await; b.shutdown().await; Ok(()) }
+//! ```
+//!
+//! # The map
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`node`] | the device: builder, connect, listen, shutdown |
+//! | [`link`] | what an application holds to one peer |
+//! | [`carrier`] | ways to move bytes to a neighbour: QUIC, memory |
+//! | [`crypto`] | QUIC's cryptography without a C compiler |
+//! | [`store`] | everything that survives a crash: identity, trust, history |
+//!
+//! Protocol decisions live in [`honeylink_core`], as pure machines; this crate is the shell around them.
 
+pub mod carrier;
+mod clock;
 pub mod crypto;
+pub mod link;
+pub mod node;
 pub mod store;
+pub mod testing;
+
+pub use honeylink_core::identity::{DeviceId, DeviceType};
+pub use honeylink_core::session::State;
+pub use honeylink_core::wire::link::Class;
+
+pub use carrier::memory::MemoryNetwork;
+pub use carrier::{PathReport, RecvStream, Rung, SendStream};
+pub use link::{Link, LinkStats, Stream};
+pub use node::{Listener, Node, NodeBuilder, Reach, Target, Ticket};

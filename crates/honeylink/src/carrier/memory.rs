@@ -1,0 +1,329 @@
+//! The in-process carrier: nodes of one program, joined by pipes. For tests, examples and applications whose parts
+//! live together; the rules above it are the same as over QUIC.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use honeylink_core::identity::DeviceId;
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, ReadHalf, WriteHalf};
+use tokio::sync::{Mutex as AsyncMutex, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{ConnLost, PathReport, RecvStream, Rung, SendStream, Side};
+
+/// Bytes a pipe holds before its writer waits.
+const PIPE_BYTES: usize = 64 << 10;
+/// Connections and streams waiting to be accepted.
+const ACCEPT_QUEUE: usize = 64;
+/// Datagrams on their way.
+const DATAGRAM_QUEUE: usize = 256;
+/// Largest datagram, as on a typical QUIC path.
+pub(super) const DATAGRAM_BYTES_MAX: usize = 1200;
+
+/// A network inside the process. Clone it into every node that should be able to reach the others.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryNetwork {
+    hosts: Arc<Mutex<BTreeMap<DeviceId, mpsc::Sender<Incoming>>>>,
+    live: Arc<Mutex<Vec<MemoryConn>>>,
+}
+
+/// A connection that arrived, with the protocol it asks for.
+pub(crate) struct Incoming {
+    pub(crate) alpn: Vec<u8>,
+    pub(crate) conn: MemoryConn,
+}
+
+impl MemoryNetwork {
+    /// An empty network.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Cuts every live connection between two devices, as a dead cable would: each side sees a lost connection. New
+    /// connections are possible at once.
+    pub fn sever(&self, a: DeviceId, b: DeviceId) {
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.retain(|conn| {
+            let between = [conn.local, conn.remote];
+            let hit = between == [a, b] || between == [b, a];
+            if hit {
+                conn.shared.end(ConnLost::TimedOut);
+            }
+            !hit && conn.lost().is_none()
+        });
+    }
+
+    pub(crate) fn attach(&self, id: DeviceId) -> mpsc::Receiver<Incoming> {
+        let (sender, receiver) = mpsc::channel(ACCEPT_QUEUE);
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
+        receiver
+    }
+
+    pub(crate) fn detach(&self, id: DeviceId) {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    }
+
+    pub(crate) async fn connect(
+        &self,
+        local: DeviceId,
+        remote: DeviceId,
+        alpn: &[u8],
+        binding: [u8; 32],
+    ) -> Result<MemoryConn, ConnLost> {
+        let host = self.hosts.lock().unwrap_or_else(PoisonError::into_inner).get(&remote).cloned();
+        let host = host.ok_or_else(|| ConnLost::Transport("no such device on this network".into()))?;
+        let (ours, theirs) = MemoryConn::pair(local, remote, binding);
+        {
+            let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+            live.retain(|conn| conn.lost().is_none());
+            live.push(ours.clone());
+        }
+        host.send(Incoming { alpn: alpn.to_vec(), conn: theirs })
+            .await
+            .map_err(|_| ConnLost::Transport("the device left this network".into()))?;
+        Ok(ours)
+    }
+}
+
+/// What both ends of a connection share.
+#[derive(Debug)]
+struct Shared {
+    gone: CancellationToken,
+    lost: Mutex<Option<ConnLost>>,
+    /// Who closed it with a code, so that the other end reads it as the peer's.
+    closer: Mutex<Option<DeviceId>>,
+    binding: [u8; 32],
+}
+
+impl Shared {
+    fn end(&self, why: ConnLost) {
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        if lost.is_none() {
+            *lost = Some(why);
+            self.gone.cancel();
+        }
+    }
+}
+
+type Pipe = (SendStream, RecvStream);
+
+/// Whether a direction ended with `finish`: a pipe alone cannot tell a complete stream from a torn one.
+type Clean = Arc<AtomicBool>;
+
+/// One end of an in-process connection.
+#[derive(Clone, Debug)]
+pub struct MemoryConn {
+    local: DeviceId,
+    remote: DeviceId,
+    side: Side,
+    shared: Arc<Shared>,
+    streams_out: mpsc::Sender<Pipe>,
+    streams_in: Arc<AsyncMutex<mpsc::Receiver<Pipe>>>,
+    datagrams_out: mpsc::Sender<Bytes>,
+    datagrams_in: Arc<AsyncMutex<mpsc::Receiver<Bytes>>>,
+}
+
+impl MemoryConn {
+    fn pair(local: DeviceId, remote: DeviceId, binding: [u8; 32]) -> (Self, Self) {
+        let shared = Arc::new(Shared {
+            gone: CancellationToken::new(),
+            lost: Mutex::new(None),
+            closer: Mutex::new(None),
+            binding,
+        });
+        let (streams_a, from_a) = mpsc::channel(ACCEPT_QUEUE);
+        let (streams_b, from_b) = mpsc::channel(ACCEPT_QUEUE);
+        let (datagrams_a, datagrams_from_a) = mpsc::channel(DATAGRAM_QUEUE);
+        let (datagrams_b, datagrams_from_b) = mpsc::channel(DATAGRAM_QUEUE);
+        let end = |local, remote, side, out, inn, dout, dinn| Self {
+            local,
+            remote,
+            side,
+            shared: shared.clone(),
+            streams_out: out,
+            streams_in: Arc::new(AsyncMutex::new(inn)),
+            datagrams_out: dout,
+            datagrams_in: Arc::new(AsyncMutex::new(dinn)),
+        };
+        (
+            end(local, remote, Side::Dialer, streams_a, from_b, datagrams_a, datagrams_from_b),
+            end(remote, local, Side::Acceptor, streams_b, from_a, datagrams_b, datagrams_from_a),
+        )
+    }
+
+    pub(super) fn peer(&self) -> DeviceId {
+        self.remote
+    }
+
+    pub(super) fn side(&self) -> Side {
+        self.side
+    }
+
+    pub(super) async fn open(&self) -> Result<Pipe, ConnLost> {
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        let (ab, ba) = (Clean::default(), Clean::default());
+        let ours = halves(ours, &self.shared, ab.clone(), ba.clone());
+        let theirs = halves(theirs, &self.shared, ba, ab);
+        tokio::select! {
+            () = self.shared.gone.cancelled() => Err(self.why()),
+            sent = self.streams_out.send(theirs) => match sent {
+                Ok(()) => Ok(ours),
+                Err(_) => Err(self.why()),
+            },
+        }
+    }
+
+    pub(super) async fn accept(&self) -> Result<Pipe, ConnLost> {
+        let mut streams = self.streams_in.lock().await;
+        tokio::select! {
+            () = self.shared.gone.cancelled() => Err(self.why()),
+            stream = streams.recv() => stream.ok_or_else(|| self.why()),
+        }
+    }
+
+    pub(super) fn send_datagram(&self, payload: Bytes) -> bool {
+        payload.len() <= DATAGRAM_BYTES_MAX && self.datagrams_out.try_send(payload).is_ok()
+    }
+
+    pub(super) async fn read_datagram(&self) -> Result<Bytes, ConnLost> {
+        let mut datagrams = self.datagrams_in.lock().await;
+        tokio::select! {
+            () = self.shared.gone.cancelled() => Err(self.why()),
+            datagram = datagrams.recv() => datagram.ok_or_else(|| self.why()),
+        }
+    }
+
+    pub(super) fn paths(&self) -> Vec<PathReport> {
+        vec![PathReport {
+            rung: Rung::Local,
+            carrier: "memory",
+            remote: "this process".into(),
+            rtt: Duration::ZERO,
+            mtu_bytes: 0,
+            loss: 0.0,
+            selected: true,
+        }]
+    }
+
+    pub(super) fn channel_binding(&self) -> [u8; 32] {
+        self.shared.binding
+    }
+
+    pub(super) fn close(&self, code: u32, reason: &str) {
+        let mut closer = self.shared.closer.lock().unwrap_or_else(PoisonError::into_inner);
+        if closer.is_none() {
+            *closer = Some(self.local);
+            self.shared.end(ConnLost::ByPeer { code: code.into(), reason: reason.to_owned() });
+        }
+    }
+
+    pub(super) async fn closed(&self) -> ConnLost {
+        self.shared.gone.cancelled().await;
+        self.why()
+    }
+
+    pub(super) fn lost(&self) -> Option<ConnLost> {
+        self.shared.gone.is_cancelled().then(|| self.why())
+    }
+
+    fn why(&self) -> ConnLost {
+        let ours = *self.shared.closer.lock().unwrap_or_else(PoisonError::into_inner) == Some(self.local);
+        if ours {
+            return ConnLost::ByUs;
+        }
+        let lost = self.shared.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.clone().unwrap_or(ConnLost::TimedOut)
+    }
+}
+
+fn halves(stream: DuplexStream, shared: &Arc<Shared>, out: Clean, inn: Clean) -> Pipe {
+    let (read, write) = tokio::io::split(stream);
+    (
+        SendStream::Memory(MemorySend { inner: write, shared: shared.clone(), clean: out }),
+        RecvStream::Memory(MemoryRecv { inner: read, shared: shared.clone(), clean: inn, gone: None }),
+    )
+}
+
+/// The sending half of an in-process stream.
+#[derive(Debug)]
+pub struct MemorySend {
+    inner: WriteHalf<DuplexStream>,
+    shared: Arc<Shared>,
+    clean: Clean,
+}
+
+impl MemorySend {
+    /// Ends the pipe without the mark of a clean end: the reader sees an error.
+    pub(super) fn reset(&mut self) {
+        self.clean.store(false, Ordering::Release);
+    }
+}
+
+fn broken() -> std::io::Error {
+    std::io::Error::new(std::io::ErrorKind::ConnectionReset, "the connection is gone")
+}
+
+impl AsyncWrite for MemorySend {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        if self.shared.gone.is_cancelled() {
+            return Poll::Ready(Err(broken()));
+        }
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.clean.store(true, Ordering::Release);
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+/// The receiving half of an in-process stream.
+pub struct MemoryRecv {
+    inner: ReadHalf<DuplexStream>,
+    shared: Arc<Shared>,
+    clean: Clean,
+    /// Wakes a blocked read when the connection is cut.
+    gone: Option<Pin<Box<tokio_util::sync::WaitForCancellationFutureOwned>>>,
+}
+
+impl std::fmt::Debug for MemoryRecv {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MemoryRecv").finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for MemoryRecv {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let this = &mut *self;
+        let shared = &this.shared;
+        let gone = this.gone.get_or_insert_with(|| Box::pin(shared.gone.clone().cancelled_owned()));
+        if gone.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(broken()));
+        }
+        let before = buf.filled().len();
+        std::task::ready!(Pin::new(&mut this.inner).poll_read(cx, buf))?;
+        let ended = buf.filled().len() == before && buf.remaining() > 0;
+        if ended && !this.clean.load(Ordering::Acquire) {
+            return Poll::Ready(Err(broken()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}

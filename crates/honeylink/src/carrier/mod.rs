@@ -1,0 +1,360 @@
+//! Carriers: ways to move bytes to a neighbour. A closed set, so an enum: the code above sees one [`Conn`], whatever
+//! carries it.
+//!
+//! A carrier's connection is always authenticated: [`Conn::peer`] is the key the other side has proved to hold. What the
+//! peer may do with the connection is decided above, by the trust store.
+
+pub mod memory;
+pub(crate) mod quic;
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use honeylink_core::identity::DeviceId;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+
+/// ALPN of connections between paired devices.
+pub const ALPN_LINK: &[u8] = b"honeylink/link/1";
+/// ALPN of pairing ceremonies and one-time fetches.
+pub const ALPN_PAIR: &[u8] = b"honeylink/pair/1";
+
+/// Label of the TLS exporter that binds a ceremony to its connection (RFC 5705, RFC 8446 section 7.5).
+const BINDING_LABEL: &[u8] = b"EXPORTER-honeylink-channel-binding-1";
+
+/// Which side opened a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// This node dialled.
+    Dialer,
+    /// The other node dialled.
+    Acceptor,
+}
+
+/// Why a connection is gone.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConnLost {
+    /// The other side closed it.
+    #[error("the other device closed the connection: {reason} (code {code})")]
+    ByPeer {
+        /// Its code, see [`code`].
+        code: u64,
+        /// Its words.
+        reason: String,
+    },
+    /// This side closed it.
+    #[error("the connection was closed here")]
+    ByUs,
+    /// Nothing was heard for the idle time-out.
+    #[error("the other device stopped answering")]
+    TimedOut,
+    /// The transport failed.
+    #[error("the connection failed: {0}")]
+    Transport(String),
+}
+
+/// Codes with which a connection is closed, as both sides see them.
+pub mod code {
+    /// The node has nothing more to say.
+    pub const DONE: u32 = 0;
+    /// The node is shutting down.
+    pub const SHUTDOWN: u32 = 1;
+    /// The devices are not paired (any more).
+    pub const NOT_PAIRED: u32 = 2;
+    /// The key was revoked here.
+    pub const REVOKED: u32 = 3;
+    /// No pairing mode is open.
+    pub const NOT_PAIRING: u32 = 4;
+    /// Too many connections.
+    pub const TOO_MANY: u32 = 5;
+    /// The protocol was violated.
+    pub const VIOLATION: u32 = 6;
+}
+
+/// The place of a path on the ladder; lower is better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rung {
+    /// Inside this machine.
+    Local,
+    /// Direct on the same network.
+    Lan,
+    /// Direct through NATs or over the internet.
+    Direct,
+    /// Through a relay that sees ciphertext only.
+    Relayed,
+}
+
+impl Rung {
+    /// The word shown to people and in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Lan => "direct/lan",
+            Self::Direct => "direct/wide",
+            Self::Relayed => "relayed",
+        }
+    }
+}
+
+/// One way to the peer, as it is now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PathReport {
+    /// Its place on the ladder.
+    pub rung: Rung,
+    /// The carrier: `iroh` or `memory`.
+    pub carrier: &'static str,
+    /// The other side's address, for people.
+    pub remote: String,
+    /// Smoothed round-trip time.
+    pub rtt: Duration,
+    /// Largest UDP payload in use, bytes; 0 where the carrier has none.
+    pub mtu_bytes: u16,
+    /// Packets lost per packet sent on this path so far, 0 to 1.
+    pub loss: f64,
+    /// Whether data goes this way now.
+    pub selected: bool,
+}
+
+/// An authenticated connection to one device.
+#[derive(Clone, Debug)]
+pub(crate) enum Conn {
+    Quic(quic::QuicConn),
+    Memory(memory::MemoryConn),
+}
+
+impl Conn {
+    /// The key the other side has proved to hold.
+    pub(crate) fn peer(&self) -> DeviceId {
+        match self {
+            Self::Quic(c) => c.peer(),
+            Self::Memory(c) => c.peer(),
+        }
+    }
+
+    pub(crate) fn side(&self) -> Side {
+        match self {
+            Self::Quic(c) => c.side(),
+            Self::Memory(c) => c.side(),
+        }
+    }
+
+    /// Opens a bidirectional stream; waits while the other side allows no more.
+    pub(crate) async fn open(&self) -> Result<(SendStream, RecvStream), ConnLost> {
+        match self {
+            Self::Quic(c) => c.open().await,
+            Self::Memory(c) => c.open().await,
+        }
+    }
+
+    /// The next stream the other side opened.
+    pub(crate) async fn accept(&self) -> Result<(SendStream, RecvStream), ConnLost> {
+        match self {
+            Self::Quic(c) => c.accept().await,
+            Self::Memory(c) => c.accept().await,
+        }
+    }
+
+    /// Queues a datagram. `false` if it was dropped: too large for the path, or the queue is full.
+    pub(crate) fn send_datagram(&self, payload: Bytes) -> bool {
+        match self {
+            Self::Quic(c) => c.send_datagram(payload),
+            Self::Memory(c) => c.send_datagram(payload),
+        }
+    }
+
+    pub(crate) async fn read_datagram(&self) -> Result<Bytes, ConnLost> {
+        match self {
+            Self::Quic(c) => c.read_datagram().await,
+            Self::Memory(c) => c.read_datagram().await,
+        }
+    }
+
+    /// Largest datagram payload the path takes now, bytes.
+    pub(crate) fn datagram_bytes_max(&self) -> usize {
+        match self {
+            Self::Quic(c) => c.datagram_bytes_max(),
+            Self::Memory(_) => memory::DATAGRAM_BYTES_MAX,
+        }
+    }
+
+    /// Every path of the connection, the selected one first.
+    pub(crate) fn paths(&self) -> Vec<PathReport> {
+        match self {
+            Self::Quic(c) => c.paths(),
+            Self::Memory(c) => c.paths(),
+        }
+    }
+
+    /// 32 bytes that only the two ends of this connection know (TLS exporter).
+    pub(crate) fn channel_binding(&self) -> Result<[u8; 32], ConnLost> {
+        match self {
+            Self::Quic(c) => c.channel_binding(),
+            Self::Memory(c) => Ok(c.channel_binding()),
+        }
+    }
+
+    /// The network address of the other side, where there is one.
+    pub(crate) fn remote_addr(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Quic(c) => c.remote_addr(),
+            Self::Memory(_) => None,
+        }
+    }
+
+    pub(crate) fn close(&self, code: u32, reason: &str) {
+        match self {
+            Self::Quic(c) => c.close(code, reason),
+            Self::Memory(c) => c.close(code, reason),
+        }
+    }
+
+    /// Waits until the connection is gone.
+    pub(crate) async fn closed(&self) -> ConnLost {
+        match self {
+            Self::Quic(c) => c.closed().await,
+            Self::Memory(c) => c.closed().await,
+        }
+    }
+
+    /// Why the connection is gone, if it is.
+    pub(crate) fn lost(&self) -> Option<ConnLost> {
+        match self {
+            Self::Quic(c) => c.lost(),
+            Self::Memory(c) => c.lost(),
+        }
+    }
+}
+
+/// The sending half of a stream. Dropping it without [`SendStream::finish`] resets the stream, so the other side never
+/// takes a torn stream for a complete one.
+#[derive(Debug)]
+pub enum SendStream {
+    /// Over QUIC.
+    #[doc(hidden)]
+    Quic(quic::QuicSend),
+    /// Inside the process.
+    #[doc(hidden)]
+    Memory(memory::MemorySend),
+}
+
+impl SendStream {
+    /// Sends a chunk without copying it where the carrier can; waits for flow control.
+    ///
+    /// # Errors
+    /// If the other side stopped reading or the connection is gone.
+    pub async fn write_chunk(&mut self, chunk: Bytes) -> std::io::Result<()> {
+        match self {
+            Self::Quic(s) => s.write_chunk(chunk).await,
+            Self::Memory(s) => s.write_all(&chunk).await,
+        }
+    }
+
+    /// Says that nothing follows. The other side reads to a clean end.
+    ///
+    /// # Errors
+    /// If the stream is already closed.
+    pub async fn finish(&mut self) -> std::io::Result<()> {
+        self.shutdown().await
+    }
+
+    /// Gives up the stream: the other side sees an error, never a clean end.
+    pub fn reset(&mut self) {
+        match self {
+            Self::Quic(s) => s.reset(),
+            Self::Memory(s) => s.reset(),
+        }
+    }
+
+    /// Waits until the other side has everything, after [`SendStream::finish`].
+    ///
+    /// # Errors
+    /// If the other side stopped reading or the connection is gone first.
+    pub async fn finished(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Quic(s) => s.finished().await,
+            Self::Memory(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn set_priority(&self, priority: u8) {
+        match self {
+            Self::Quic(s) => s.set_priority(priority),
+            Self::Memory(_) => {}
+        }
+    }
+}
+
+impl AsyncWrite for SendStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+        match self.get_mut() {
+            Self::Quic(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Memory(s) => Pin::new(s).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Quic(s) => Pin::new(s).poll_flush(cx),
+            Self::Memory(s) => Pin::new(s).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Quic(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Memory(s) => Pin::new(s).poll_shutdown(cx),
+        }
+    }
+}
+
+/// The receiving half of a stream.
+#[derive(Debug)]
+pub enum RecvStream {
+    /// Over QUIC.
+    #[doc(hidden)]
+    Quic(quic::QuicRecv),
+    /// Inside the process.
+    #[doc(hidden)]
+    Memory(memory::MemoryRecv),
+}
+
+impl RecvStream {
+    /// The next bytes, at most `max`, without copying where the carrier can; `None` at the clean end.
+    ///
+    /// # Errors
+    /// If the other side reset the stream or the connection is gone: a torn stream is never silent.
+    pub async fn read_chunk(&mut self, max: usize) -> std::io::Result<Option<Bytes>> {
+        match self {
+            Self::Quic(s) => s.read_chunk(max).await,
+            Self::Memory(s) => {
+                let mut buffer = BytesMut::with_capacity(max.min(64 << 10));
+                let count = s.read_buf(&mut buffer).await?;
+                Ok((count > 0).then(|| buffer.freeze()))
+            }
+        }
+    }
+
+    /// Tells the other side to stop sending.
+    pub fn stop(&mut self) {
+        match self {
+            Self::Quic(s) => s.stop(),
+            Self::Memory(_) => {}
+        }
+    }
+}
+
+impl AsyncRead for RecvStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        match self.get_mut() {
+            Self::Quic(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Memory(s) => Pin::new(s).poll_read(cx, buf),
+        }
+    }
+}

@@ -1,0 +1,388 @@
+//! The QUIC carrier: iroh endpoints, bound and dialled the way this product promises.
+//!
+//! With `reach = lan` no relay, no address lookup and no port mapping exist at all, and only addresses that
+//! [`crate::discovery`] found on the LAN are ever dialled. With `reach = loopback` the sockets themselves are bound to
+//! the loopback addresses.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use honeylink_core::identity::{DeviceId, SecretKey};
+use honeylink_core::limits::STREAMS_PER_PEER_MAX;
+use iroh::endpoint::{BindOpts, Connection, ConnectionError, QuicTransportConfig, VarInt, presets};
+use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{BINDING_LABEL, ConnLost, PathReport, RecvStream, Rung, SendStream, Side};
+use crate::node::Reach;
+
+/// Dialling one device takes at most this long.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why the node could not open its sockets.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    /// The processor lacks what the pure-Rust cryptography needs.
+    #[error(transparent)]
+    Cpu(#[from] crate::crypto::CpuUnsupported),
+    /// The operating system refused.
+    #[error(
+        "cannot open UDP port {port}: {reason}; is another program using it? Set node.port = 0 for any free port"
+    )]
+    Socket {
+        /// The port asked for; 0 is any.
+        port: u16,
+        /// The system's words.
+        reason: String,
+    },
+}
+
+/// A bound endpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct QuicCarrier {
+    endpoint: Endpoint,
+}
+
+impl QuicCarrier {
+    pub(crate) async fn bind(
+        key: &SecretKey,
+        reach: Reach,
+        port: u16,
+        alpns: Vec<Vec<u8>>,
+    ) -> Result<Self, BindError> {
+        let provider = crate::crypto::provider()?;
+        let refused = |reason: String| BindError::Socket { port, reason };
+        let mut builder = Endpoint::builder(presets::Empty)
+            .crypto_provider(provider)
+            .secret_key(iroh::SecretKey::from_bytes(&key.to_bytes()))
+            .relay_mode(RelayMode::Disabled)
+            .alpns(alpns)
+            .transport_config(transport_config())
+            .clear_ip_transports();
+        let (v4, v6) = match reach {
+            Reach::Loopback => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
+            Reach::Lan | Reach::Wide => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
+        };
+        let (prefix4, prefix6) = match reach {
+            Reach::Loopback => (8, 128),
+            Reach::Lan | Reach::Wide => (0, 0),
+        };
+        let opts = |prefix: u8| BindOpts::default().set_prefix_len(prefix);
+        builder = builder
+            .bind_addr_with_opts(SocketAddr::from((v4, port)), opts(prefix4))
+            .map_err(|e| refused(e.to_string()))?;
+        // A machine without IPv6 is normal, so that socket may fail.
+        builder = builder
+            .bind_addr_with_opts(SocketAddr::from((v6, port)), opts(prefix6).set_is_required(false))
+            .map_err(|e| refused(e.to_string()))?;
+        let endpoint = builder.bind().await.map_err(|e| refused(format!("{e:#}")))?;
+        Ok(Self { endpoint })
+    }
+
+    /// The addresses of the sockets, as bound.
+    pub(crate) fn bound(&self) -> Vec<SocketAddr> {
+        self.endpoint.bound_sockets()
+    }
+
+    pub(crate) async fn connect(
+        &self,
+        peer: DeviceId,
+        addrs: &[SocketAddr],
+        alpn: &[u8],
+    ) -> Result<QuicConn, ConnLost> {
+        let id = EndpointId::from_bytes(peer.as_bytes()).map_err(|e| ConnLost::Transport(e.to_string()))?;
+        let mut target = EndpointAddr::new(id);
+        for addr in addrs {
+            target = target.with_ip_addr(*addr);
+        }
+        let connecting = self.endpoint.connect(target, alpn);
+        match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(conn)) => QuicConn::new(conn).ok_or_else(|| ConnLost::Transport("unusable key".into())),
+            Ok(Err(error)) => Err(ConnLost::Transport(format!("{error:#}"))),
+            Err(_) => Err(ConnLost::TimedOut),
+        }
+    }
+
+    /// The next connection that finished its handshake, or why one did not; `None` once the endpoint is closed.
+    ///
+    /// The handshake itself runs in the future returned, so that a slow stranger holds up nobody.
+    pub(crate) async fn accept(
+        &self,
+    ) -> Option<impl Future<Output = Result<(QuicConn, Vec<u8>), ConnLost>> + Send + use<>> {
+        let incoming = self.endpoint.accept().await?;
+        Some(async move {
+            let conn = incoming.await.map_err(|e| ConnLost::Transport(format!("{e:#}")))?;
+            let alpn = conn.alpn().to_vec();
+            let conn = QuicConn::new(conn).ok_or_else(|| ConnLost::Transport("unusable key".into()))?;
+            Ok((conn, alpn))
+        })
+    }
+
+    /// Tells iroh that interfaces or addresses changed, so that it looks again at once.
+    pub(crate) async fn network_change(&self) {
+        self.endpoint.network_change().await;
+    }
+
+    pub(crate) async fn close(&self) {
+        self.endpoint.close().await;
+    }
+}
+
+/// QUIC parameters, each with its reason.
+fn transport_config() -> QuicTransportConfig {
+    QuicTransportConfig::builder()
+        // A peer may open this many streams at a time; more wait. Unidirectional ones are not used at all.
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_PER_PEER_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .build()
+}
+
+/// One QUIC connection.
+#[derive(Clone, Debug)]
+pub struct QuicConn {
+    inner: Connection,
+    peer: DeviceId,
+}
+
+impl QuicConn {
+    fn new(inner: Connection) -> Option<Self> {
+        let peer = DeviceId::from_bytes(*inner.remote_id().as_bytes()).ok()?;
+        Some(Self { inner, peer })
+    }
+
+    pub(super) fn peer(&self) -> DeviceId {
+        self.peer
+    }
+
+    pub(super) fn side(&self) -> Side {
+        if self.inner.side().is_client() { Side::Dialer } else { Side::Acceptor }
+    }
+
+    pub(super) async fn open(&self) -> Result<(SendStream, RecvStream), ConnLost> {
+        let (send, recv) = self.inner.open_bi().await.map_err(|e| lost(&e))?;
+        Ok((SendStream::Quic(QuicSend::new(send)), RecvStream::Quic(QuicRecv(recv))))
+    }
+
+    pub(super) async fn accept(&self) -> Result<(SendStream, RecvStream), ConnLost> {
+        let (send, recv) = self.inner.accept_bi().await.map_err(|e| lost(&e))?;
+        Ok((SendStream::Quic(QuicSend::new(send)), RecvStream::Quic(QuicRecv(recv))))
+    }
+
+    pub(super) fn send_datagram(&self, payload: Bytes) -> bool {
+        self.inner.send_datagram(payload).is_ok()
+    }
+
+    pub(super) async fn read_datagram(&self) -> Result<Bytes, ConnLost> {
+        self.inner.read_datagram().await.map_err(|e| lost(&e))
+    }
+
+    pub(super) fn datagram_bytes_max(&self) -> usize {
+        self.inner.max_datagram_size().unwrap_or(0)
+    }
+
+    pub(super) fn paths(&self) -> Vec<PathReport> {
+        let mut reports: Vec<_> = self
+            .inner
+            .paths()
+            .iter()
+            .map(|path| {
+                let stats = path.stats();
+                let loss = if stats.sent_packets == 0 {
+                    0.0
+                } else {
+                    stats.lost_packets as f64 / stats.sent_packets as f64
+                };
+                let (rung, remote) = describe(path.remote_addr());
+                PathReport {
+                    rung,
+                    carrier: "iroh",
+                    remote,
+                    rtt: stats.rtt,
+                    mtu_bytes: stats.current_mtu,
+                    loss,
+                    selected: path.is_selected(),
+                }
+            })
+            .collect();
+        reports.sort_by_key(|report| !report.selected);
+        reports
+    }
+
+    pub(super) fn channel_binding(&self) -> Result<[u8; 32], ConnLost> {
+        let mut out = [0; 32];
+        self.inner
+            .export_keying_material(&mut out, BINDING_LABEL, b"")
+            .map_err(|_| ConnLost::Transport("the connection gives no channel binding".into()))?;
+        Ok(out)
+    }
+
+    pub(super) fn remote_addr(&self) -> Option<SocketAddr> {
+        let paths = self.inner.paths();
+        let path = paths.iter().find(iroh::endpoint::Path::is_selected).or_else(|| paths.iter().next())?;
+        #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
+        match path.remote_addr() {
+            iroh::TransportAddr::Ip(addr) => Some(canonical(*addr)),
+            _ => None,
+        }
+    }
+
+    pub(super) fn close(&self, code: u32, reason: &str) {
+        self.inner.close(VarInt::from_u32(code), reason.as_bytes());
+    }
+
+    pub(super) async fn closed(&self) -> ConnLost {
+        lost(&self.inner.closed().await)
+    }
+
+    pub(super) fn lost(&self) -> Option<ConnLost> {
+        self.inner.close_reason().as_ref().map(lost)
+    }
+}
+
+/// IPv4 as IPv4, also when it came through an IPv6 socket.
+fn canonical(addr: SocketAddr) -> SocketAddr {
+    SocketAddr::new(addr.ip().to_canonical(), addr.port())
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
+fn describe(addr: &iroh::TransportAddr) -> (Rung, String) {
+    match addr {
+        iroh::TransportAddr::Ip(addr) => {
+            let addr = canonical(*addr);
+            let family = if addr.is_ipv4() { "udp4" } else { "udp6" };
+            (rung_of(addr.ip()), format!("{family} {addr}"))
+        }
+        iroh::TransportAddr::Relay(url) => (Rung::Relayed, format!("relay {url}")),
+        other => (Rung::Direct, format!("{other:?}")),
+    }
+}
+
+fn rung_of(ip: IpAddr) -> Rung {
+    if ip.is_loopback() {
+        Rung::Local
+    } else if is_private(ip) {
+        Rung::Lan
+    } else {
+        Rung::Direct
+    }
+}
+
+/// Addresses that cannot be routed over the internet: RFC 1918, RFC 3927, RFC 4193, RFC 4291 link-local.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
+fn lost(error: &ConnectionError) -> ConnLost {
+    match error {
+        ConnectionError::ApplicationClosed(close) => {
+            ConnLost::ByPeer { code: close.error_code.into_inner(), reason: printable(&close.reason) }
+        }
+        ConnectionError::LocallyClosed => ConnLost::ByUs,
+        ConnectionError::TimedOut => ConnLost::TimedOut,
+        other => ConnLost::Transport(other.to_string()),
+    }
+}
+
+/// A peer's words, cut and stripped of what could drive a terminal.
+fn printable(bytes: &[u8]) -> String {
+    let end = bytes.len().min(honeylink_core::limits::REASON_BYTES_MAX);
+    String::from_utf8_lossy(&bytes[..end]).chars().filter(|c| !c.is_control()).collect()
+}
+
+/// The sending half of a QUIC stream. Dropped without `finish`, it is reset: QUIC itself would finish it, and the other
+/// side would take what it has for the whole.
+#[derive(Debug)]
+pub struct QuicSend {
+    inner: iroh::endpoint::SendStream,
+    finished: bool,
+}
+
+impl Drop for QuicSend {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.reset();
+        }
+    }
+}
+
+impl QuicSend {
+    fn new(inner: iroh::endpoint::SendStream) -> Self {
+        Self { inner, finished: false }
+    }
+
+    pub(super) async fn write_chunk(&mut self, chunk: Bytes) -> std::io::Result<()> {
+        self.inner.write_chunk(chunk).await.map_err(std::io::Error::from)
+    }
+
+    pub(super) fn reset(&mut self) {
+        // Already closed is what the caller wants.
+        let _ = self.inner.reset(VarInt::from_u32(super::code::DONE));
+    }
+
+    pub(super) async fn finished(&mut self) -> std::io::Result<()> {
+        match self.inner.stopped().await {
+            Ok(None) => Ok(()),
+            Ok(Some(_)) => Err(std::io::Error::new(
+                std::io::ErrorKind::BrokenPipe,
+                "the other device stopped reading the stream",
+            )),
+            Err(error) => Err(std::io::Error::new(std::io::ErrorKind::ConnectionReset, error)),
+        }
+    }
+
+    pub(super) fn set_priority(&self, priority: u8) {
+        // Fails only on a stream that is closed, which needs no priority.
+        let _ = self.inner.set_priority(i32::from(priority));
+    }
+}
+
+impl AsyncWrite for QuicSend {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        AsyncWrite::poll_write(Pin::new(&mut self.inner), cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        AsyncWrite::poll_flush(Pin::new(&mut self.inner), cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        self.finished = true;
+        AsyncWrite::poll_shutdown(Pin::new(&mut self.inner), cx)
+    }
+}
+
+/// The receiving half of a QUIC stream.
+#[derive(Debug)]
+pub struct QuicRecv(iroh::endpoint::RecvStream);
+
+impl QuicRecv {
+    pub(super) async fn read_chunk(&mut self, max: usize) -> std::io::Result<Option<Bytes>> {
+        self.0.read_chunk(max).await.map_err(std::io::Error::from)
+    }
+
+    pub(super) fn stop(&mut self) {
+        // Already finished is what the caller wants.
+        let _ = self.0.stop(VarInt::from_u32(super::code::DONE));
+    }
+}
+
+impl AsyncRead for QuicRecv {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        AsyncRead::poll_read(Pin::new(&mut self.0), cx, buf)
+    }
+}

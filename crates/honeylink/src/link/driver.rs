@@ -1,0 +1,235 @@
+//! Moves the bytes of one link: finds it a session stream, pumps frames both ways, and when the stream dies finds it
+//! another. It decides nothing that the session machine can decide.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use honeylink_core::identity::DeviceId;
+use honeylink_core::session::{Input, State};
+use honeylink_core::wire::link::{Class, CloseCode, FrameDecoder, StreamHeader, StreamKind};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::shared::LinkShared;
+use crate::carrier::{Conn, ConnLost, RecvStream, SendStream, code};
+use crate::clock::Clock;
+
+/// Bytes read at a time from a session stream.
+const READ_BYTES: usize = 64 << 10;
+/// How long the last frames of a closed session may take to leave.
+const FAREWELL: Duration = Duration::from_secs(2);
+/// First wait before dialling again; doubles up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// Longest wait before dialling again.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+/// A session stream on a live connection.
+pub(crate) struct Carriage {
+    pub(crate) conn: Conn,
+    pub(crate) send: SendStream,
+    pub(crate) recv: RecvStream,
+}
+
+/// Why dialling gave no connection.
+#[derive(Debug)]
+pub(crate) enum DialFailure {
+    /// Trying again is pointless.
+    Final(CloseCode, String),
+    /// It may work later.
+    Retry(String),
+}
+
+impl From<ConnLost> for DialFailure {
+    /// A peer that answers "not paired" will not change its mind by being asked again.
+    fn from(lost: ConnLost) -> Self {
+        match lost {
+            ConnLost::ByPeer { code, reason }
+                if code == u64::from(code::NOT_PAIRED) || code == u64::from(code::REVOKED) =>
+            {
+                Self::Final(CloseCode::NotAllowed, reason)
+            }
+            ConnLost::ByPeer { .. } | ConnLost::ByUs | ConnLost::TimedOut | ConnLost::Transport(_) => {
+                Self::Retry(lost.to_string())
+            }
+        }
+    }
+}
+
+/// What the driver needs of the node: a connection to a peer.
+pub(crate) trait Dial: Send + Sync + 'static {
+    fn dial(&self, peer: DeviceId) -> impl Future<Output = Result<Conn, DialFailure>> + Send;
+}
+
+/// Drives a link that this node opened.
+pub(crate) async fn drive_initiator<D: Dial>(shared: Arc<LinkShared>, node: D, clock: Clock) {
+    let mut wait = RETRY_FIRST;
+    while !shared.is_over() {
+        let Some(dialled) = until_over(&shared, clock, node.dial(shared.peer())).await else {
+            return;
+        };
+        let failure = match dialled {
+            Ok(conn) => {
+                if let Ok(carriage) = open_session(&conn, &shared).await {
+                    pump(&shared, carriage, None, clock).await;
+                    // A session that was agreed deserves a quick second try; one that was not, the back-off.
+                    if *shared.watch_state().borrow() == State::Suspended {
+                        wait = RETRY_FIRST;
+                    }
+                }
+                conn.lost().map(DialFailure::from)
+            }
+            Err(failure) => Some(failure),
+        };
+        match failure {
+            Some(DialFailure::Final(code, text)) => {
+                shared.fail(code, text);
+                return;
+            }
+            Some(DialFailure::Retry(why)) => {
+                tracing::debug!(peer = %shared.peer().short(), %why, "connecting again");
+                shared.note_failure(why);
+            }
+            None => {}
+        }
+        if until_over(&shared, clock, tokio::time::sleep(wait)).await.is_none() {
+            return;
+        }
+        wait = (wait * 2).min(RETRY_MAX);
+    }
+}
+
+/// Drives a link that the peer opened: each new session stream arrives through `carriages`.
+pub(crate) async fn drive_responder(
+    shared: Arc<LinkShared>,
+    mut carriages: mpsc::Receiver<Carriage>,
+    clock: Clock,
+) {
+    while !shared.is_over() {
+        let Some(Some(carriage)) = until_over(&shared, clock, carriages.recv()).await else {
+            return;
+        };
+        let mut next = Some(carriage);
+        while let Some(carriage) = next.take() {
+            next = pump(&shared, carriage, Some(&mut carriages), clock).await;
+        }
+    }
+}
+
+/// Runs `work` while keeping the session's deadlines; `None` if the session ended first.
+async fn until_over<T>(shared: &LinkShared, clock: Clock, work: impl Future<Output = T>) -> Option<T> {
+    tokio::pin!(work);
+    loop {
+        if shared.is_over() {
+            return None;
+        }
+        let deadline = shared.deadline().map_or_else(far, |d| clock.instant(d.at));
+        tokio::select! {
+            done = &mut work => return Some(done),
+            () = shared.wake_writer.notified() => {}
+            () = tokio::time::sleep_until(deadline) => shared.apply(Input::Timeout),
+        }
+    }
+}
+
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
+async fn open_session(conn: &Conn, shared: &LinkShared) -> std::io::Result<Carriage> {
+    let (mut send, recv) = conn.open().await.map_err(std::io::Error::other)?;
+    let header = StreamHeader {
+        kind: StreamKind::Session,
+        session: shared.id(),
+        class: Class::Interactive,
+        protocol: shared.protocol().to_owned(),
+    };
+    let mut bytes = BytesMut::new();
+    header.encode(&mut bytes);
+    send.set_priority(Class::Interactive.priority());
+    send.write_chunk(bytes.freeze()).await?;
+    Ok(Carriage { conn: conn.clone(), send, recv })
+}
+
+/// Pumps until the stream dies, the session ends, or the peer brings a newer stream, which is returned.
+async fn pump(
+    shared: &LinkShared,
+    carriage: Carriage,
+    mut newer: Option<&mut mpsc::Receiver<Carriage>>,
+    clock: Clock,
+) -> Option<Carriage> {
+    let Carriage { conn, mut send, mut recv } = carriage;
+    shared.attach(conn);
+    let mut replacement = None;
+    {
+        let writing = write_frames(shared, &mut send, clock);
+        let reading = read_frames(shared, &mut recv);
+        tokio::pin!(writing, reading);
+        tokio::select! {
+            () = &mut writing => {}
+            () = &mut reading => {
+                if shared.is_over() {
+                    // The answer to the peer's close is still on its way out.
+                    let _ = tokio::time::timeout(FAREWELL, writing).await;
+                }
+            }
+            carriage = next_carriage(&mut newer) => replacement = carriage,
+        }
+    }
+    shared.detach();
+    replacement
+}
+
+async fn next_carriage(newer: &mut Option<&mut mpsc::Receiver<Carriage>>) -> Option<Carriage> {
+    match newer {
+        Some(carriages) => match carriages.recv().await {
+            Some(carriage) => Some(carriage),
+            None => std::future::pending().await,
+        },
+        None => std::future::pending().await,
+    }
+}
+
+/// Writes what the session transmits and keeps its deadlines; ends when the stream fails or the session stops it.
+async fn write_frames(shared: &LinkShared, send: &mut SendStream, clock: Clock) {
+    loop {
+        let (bytes, stopping) = shared.take_outgoing();
+        if !bytes.is_empty() {
+            if send.write_chunk(bytes).await.is_err() {
+                return;
+            }
+            continue;
+        }
+        if stopping {
+            let _ = tokio::time::timeout(FAREWELL, async {
+                send.finish().await?;
+                send.finished().await
+            })
+            .await;
+            return;
+        }
+        let deadline = shared.deadline().map_or_else(far, |d| clock.instant(d.at));
+        tokio::select! {
+            biased;
+            () = shared.wake_writer.notified() => {}
+            () = tokio::time::sleep_until(deadline) => shared.apply(Input::Timeout),
+        }
+    }
+}
+
+/// Reads frames while there is room for them; ends when the stream does.
+async fn read_frames(shared: &LinkShared, recv: &mut RecvStream) {
+    let mut decoder = FrameDecoder::new(shared.message_max());
+    loop {
+        while !shared.may_read() {
+            shared.wake_reader.notified().await;
+        }
+        match recv.read_chunk(READ_BYTES).await {
+            Ok(Some(chunk)) => {
+                decoder.feed(&chunk);
+                shared.take_frames(&mut decoder);
+            }
+            Ok(None) | Err(_) => return,
+        }
+    }
+}

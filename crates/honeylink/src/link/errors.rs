@@ -1,0 +1,100 @@
+//! What can go wrong on a link, one enum per operation.
+
+use honeylink_core::session::{CloseReason, Closer};
+use honeylink_core::wire::link::CloseCode;
+
+/// The link is over.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the link is closed: {}", describe(.0))]
+pub struct LinkClosed(
+    /// Who closed it and why.
+    pub CloseReason,
+);
+
+impl LinkClosed {
+    /// Whether it ended in the way the application or its peer asked for.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.0.by != Closer::Timeout && matches!(self.0.code, CloseCode::Normal | CloseCode::Shutdown)
+    }
+}
+
+fn describe(reason: &CloseReason) -> String {
+    let by = match reason.by {
+        Closer::Us => "by this device",
+        Closer::Peer => "by the other device",
+        Closer::Timeout => "because time ran out",
+    };
+    let text = if reason.text.is_empty() { reason.code.to_string() } else { reason.text.clone() };
+    match reason.first_undelivered {
+        Some(seq) => format!("{by}, {text}; messages from number {seq} on may not have arrived"),
+        None => format!("{by}, {text}"),
+    }
+}
+
+/// Why a message was not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Larger than this side or the peer accepts.
+    #[error("the message has {size} bytes and the limit is {max}; send it as a stream or in parts")]
+    TooLarge {
+        /// The message's size, bytes.
+        size: usize,
+        /// The smaller of both sides' limits, bytes.
+        max: usize,
+    },
+    /// `try_send` would have to wait.
+    #[error("the window of unacknowledged messages is full")]
+    Full,
+    /// The link is over.
+    #[error(transparent)]
+    Closed(#[from] LinkClosed),
+}
+
+/// Why a stream was not opened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StreamError {
+    /// The connection was lost; the link is being taken up again. Try again.
+    #[error("the connection was lost while opening the stream: {0}")]
+    ConnectionLost(String),
+    /// The link is over.
+    #[error(transparent)]
+    Closed(#[from] LinkClosed),
+}
+
+/// Why a datagram was not queued.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DatagramError {
+    /// Larger than the path takes.
+    #[error("the datagram has {size} bytes and the path takes {max}")]
+    TooLarge {
+        /// Its size, bytes.
+        size: usize,
+        /// What fits now, bytes.
+        max: usize,
+    },
+    /// No connection is up, or its queue is full.
+    #[error("the datagram was dropped: no connection is up or its queue is full")]
+    Dropped,
+}
+
+/// Why a ping has no result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PingError {
+    /// No answer in time.
+    #[error("no answer within {0:?}")]
+    Timeout(std::time::Duration),
+    /// The link is over.
+    #[error(transparent)]
+    Closed(#[from] LinkClosed),
+}
+
+/// The link closed without knowing that everything arrived.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the link closed before message {first_undelivered} was known to have arrived ({reason})")]
+pub struct CloseError {
+    /// The first message in doubt.
+    pub first_undelivered: u64,
+    /// Why it ended.
+    pub reason: String,
+}

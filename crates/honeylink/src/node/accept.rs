@@ -1,0 +1,244 @@
+//! What others open here: connections, and on them session streams, byte streams and datagrams.
+//!
+//! A stranger gets as far as a finished handshake and a close code that says what is missing; only paired devices reach
+//! the code below [`serve`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use honeylink_core::session::{Role, State};
+use honeylink_core::wire::link::{CloseCode, Frame, SessionId, StreamHeader, StreamKind};
+use tokio::io::AsyncReadExt as _;
+use tokio::sync::mpsc;
+
+use super::Inner;
+use crate::carrier::{ALPN_LINK, Conn, ConnLost, RecvStream, SendStream, code, memory};
+use crate::link::driver::{Carriage, drive_responder};
+use crate::link::shared::LinkShared;
+use crate::link::{Link, Stream};
+
+/// A stream's header must be there within this time.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// A handshake must be finished within this time.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams of one connection whose headers are being waited for at a time.
+const HEADERS_PENDING_MAX: usize = 64;
+/// Handshakes under way at a time; more connections wait in the endpoint's own bounded queue.
+const HANDSHAKES_MAX: usize = 128;
+/// A responder's driver gets the peer's newer session streams through a queue of this length.
+const CARRIAGE_QUEUE: usize = 4;
+
+/// Accepts connections until the node stops.
+pub(super) async fn run(inner: Arc<Inner>, memory: Option<mpsc::Receiver<memory::Incoming>>) {
+    let stop = inner.stop.clone();
+    let accepting = async {
+        match (&inner.carriers, memory) {
+            (super::Carriers::Quic(_), _) => accept_quic(&inner).await,
+            (super::Carriers::Memory(_), Some(mut incoming)) => {
+                while let Some(memory::Incoming { alpn, conn }) = incoming.recv().await {
+                    arrived(&inner, Conn::Memory(conn), &alpn);
+                }
+            }
+            (super::Carriers::Memory(_), None) => {}
+        }
+    };
+    tokio::select! {
+        () = accepting => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+async fn accept_quic(inner: &Arc<Inner>) {
+    let super::Carriers::Quic(quic) = &inner.carriers else {
+        return;
+    };
+    let room = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES_MAX));
+    while let Ok(permit) = room.clone().acquire_owned().await {
+        let Some(handshake) = quic.accept().await else {
+            return;
+        };
+        let inner = inner.clone();
+        inner.clone().tasks.spawn(async move {
+            let _permit = permit;
+            match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
+                Ok(Ok((conn, alpn))) => arrived(&inner, Conn::Quic(conn), &alpn),
+                Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
+                Err(_) => tracing::debug!("a handshake took too long"),
+            }
+        });
+    }
+}
+
+/// A connection finished its handshake: does this device know the peer?
+fn arrived(inner: &Arc<Inner>, conn: Conn, alpn: &[u8]) {
+    let peer = conn.peer();
+    if alpn != ALPN_LINK {
+        inner.pairing_arrived(conn);
+        return;
+    }
+    match inner.store.trust().trust(&peer) {
+        Some(trust) if trust.is_trusted() => inner.adopt(conn),
+        Some(crate::store::Trust::Revoked) => conn.close(code::REVOKED, "this device was revoked here"),
+        Some(_) | None => {
+            tracing::info!(peer = %peer.short(), "refused a connection from a device that is not paired");
+            conn.close(code::NOT_PAIRED, "not paired with this device");
+        }
+    }
+}
+
+/// Serves one connection of a paired peer until it is gone.
+pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
+    let streams = async {
+        let room = Arc::new(tokio::sync::Semaphore::new(HEADERS_PENDING_MAX));
+        loop {
+            let Ok(permit) = room.clone().acquire_owned().await else {
+                return ConnLost::ByUs;
+            };
+            let (send, recv) = match conn.accept().await {
+                Ok(halves) => halves,
+                Err(lost) => return lost,
+            };
+            let (inner, conn) = (inner.clone(), conn.clone());
+            inner.clone().tasks.spawn(async move {
+                serve_stream(&inner, conn, send, recv).await;
+                drop(permit);
+            });
+        }
+    };
+    let datagrams = async {
+        loop {
+            match conn.read_datagram().await {
+                Ok(datagram) => deliver_datagram(inner, &conn, datagram),
+                Err(lost) => return lost,
+            }
+        }
+    };
+    let lost = tokio::select! {
+        lost = streams => lost,
+        lost = datagrams => lost,
+        lost = conn.closed() => lost,
+        () = inner.stop.cancelled() => {
+            // The links are still saying goodbye on this connection; it is closed after them.
+            conn.closed().await
+        }
+    };
+    inner.pool.remove_lost(&conn.peer());
+    tracing::debug!(peer = %conn.peer().short(), %lost, "connection ended");
+}
+
+fn deliver_datagram(inner: &Inner, conn: &Conn, mut datagram: bytes::Bytes) {
+    let Some(id) = datagram.split_to_checked(16) else {
+        return;
+    };
+    if let Some((link, _)) = inner.pool.link(&conn.peer(), &SessionId(id)) {
+        link.offer_datagram(datagram);
+    }
+}
+
+/// Splits a fixed prefix off a datagram, if it is that long.
+trait SplitChecked {
+    fn split_to_checked(&mut self, len: usize) -> Option<[u8; 16]>;
+}
+
+impl SplitChecked for bytes::Bytes {
+    fn split_to_checked(&mut self, len: usize) -> Option<[u8; 16]> {
+        if self.len() < len {
+            return None;
+        }
+        self.split_to(len).as_ref().try_into().ok()
+    }
+}
+
+async fn serve_stream(inner: &Arc<Inner>, conn: Conn, send: SendStream, mut recv: RecvStream) {
+    let header = match tokio::time::timeout(HEADER_TIMEOUT, read_header(&mut recv)).await {
+        Ok(Ok(header)) => header,
+        Ok(Err(why)) => {
+            tracing::debug!(peer = %conn.peer().short(), %why, "a stream without a proper header");
+            return;
+        }
+        Err(_) => return,
+    };
+    match header.kind {
+        StreamKind::Session => serve_session(inner, Carriage { conn, send, recv }, header).await,
+        StreamKind::Bytes => {
+            if let Some((link, _)) = inner.pool.link(&conn.peer(), &header.session) {
+                send.set_priority(header.class.priority());
+                // A full queue drops the stream, which resets it: the peer sees an error, not silence.
+                link.offer_stream(Stream { class: header.class, send, recv });
+            }
+        }
+    }
+}
+
+async fn read_header(recv: &mut RecvStream) -> std::io::Result<StreamHeader> {
+    let mut field = [0; StreamHeader::LENGTH_BYTES];
+    recv.read_exact(&mut field).await?;
+    let len = StreamHeader::body_len(field).map_err(std::io::Error::other)?;
+    let mut body = vec![0; len];
+    recv.read_exact(&mut body).await?;
+    StreamHeader::decode(&body).map_err(std::io::Error::other)
+}
+
+async fn serve_session(inner: &Arc<Inner>, carriage: Carriage, header: StreamHeader) {
+    let peer = carriage.conn.peer();
+    if let Some((link, carriages)) = inner.pool.link(&peer, &header.session) {
+        match carriages {
+            Some(carriages) if link.role() == Role::Responder => {
+                // The driver is gone only when the session is over; then the stream is dropped and so reset.
+                let _ = carriages.send(carriage).await;
+            }
+            Some(_) | None => {
+                refuse(carriage, CloseCode::ProtocolViolation, "that session is not yours to open").await;
+            }
+        }
+        return;
+    }
+    let Some(listener) = inner.listeners.find(&header.protocol) else {
+        let reason = format!("nobody listens for `{}` on this device", header.protocol);
+        refuse(carriage, CloseCode::NoListener, &reason).await;
+        return;
+    };
+    let shared = Arc::new(LinkShared::new(
+        peer,
+        header.protocol,
+        header.session,
+        Role::Responder,
+        inner.session.clone(),
+        inner.clock,
+    ));
+    let (carriages, driver_carriages) = mpsc::channel(CARRIAGE_QUEUE);
+    if inner.pool.insert_link(&shared, Some(carriages.clone())).is_err() {
+        refuse(carriage, CloseCode::TooMany, "too many links are open").await;
+        return;
+    }
+    inner.spawn_link(shared.clone(), drive_responder(shared.clone(), driver_carriages, inner.clock));
+    // The queue is new and empty, and its driver has just started.
+    let _ = carriages.send(carriage).await;
+    let link = Link::new(shared.clone());
+    let mut state = shared.watch_state();
+    // The sender lives in `shared`, so waiting cannot fail.
+    let _ = state.wait_for(|s| matches!(s, State::Active | State::Closed)).await;
+    if link.state() == State::Active && listener.try_send(link).is_err() {
+        // Dropping the link closes it; say why first.
+        let _ = shared.close(CloseCode::TooMany, "the application does not take new links").await;
+    }
+}
+
+/// Answers a session stream that will not become a session.
+async fn refuse(carriage: Carriage, code: CloseCode, reason: &str) {
+    let Carriage { mut send, .. } = carriage;
+    let mut bytes = BytesMut::new();
+    Frame::Refuse { code, reason: reason.to_owned() }.encode(&mut bytes);
+    if send.write_chunk(bytes.freeze()).await.is_ok() && send.finish().await.is_ok() {
+        // The peer may not care to read it.
+        let _ = tokio::time::timeout(HEADER_TIMEOUT, send.finished()).await;
+    }
+}
+
+impl Inner {
+    /// A connection for pairing arrived.
+    fn pairing_arrived(self: &Arc<Self>, conn: Conn) {
+        conn.close(code::NOT_PAIRING, "this device is not in pairing mode");
+    }
+}

@@ -1,0 +1,254 @@
+//! [`NodeBuilder`]: what a node is made with.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use honeylink_core::identity::{DeviceType, SecretKey};
+use honeylink_core::limits::{MESSAGE_BYTES_CEILING, NAME_BYTES_MAX};
+use honeylink_core::rng::Rng;
+use honeylink_core::session::Config as SessionConfig;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::listen::Listeners;
+use super::pool::Pool;
+use super::{Carriers, Inner, Node, accept};
+use crate::carrier::memory::MemoryNetwork;
+use crate::carrier::quic::{BindError, QuicCarrier};
+use crate::carrier::{ALPN_LINK, ALPN_PAIR};
+use crate::clock::Clock;
+use crate::store::Store;
+use crate::store::home::{Home, HomeLayout};
+
+/// How far a node's packets may go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reach {
+    /// This machine only: for tests and demonstrations.
+    Loopback,
+    /// The local network. Nothing is sent beyond it.
+    #[default]
+    Lan,
+    /// Wherever the configured relays and lookups lead.
+    Wide,
+}
+
+impl Reach {
+    /// The word used in configuration and JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Loopback => "loopback",
+            Self::Lan => "lan",
+            Self::Wide => "wide",
+        }
+    }
+}
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// A setting has a value that cannot work.
+    #[error("{setting}: {reason}")]
+    InvalidSetting {
+        /// The setting.
+        setting: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The home folder cannot be used.
+    #[error(transparent)]
+    Home(#[from] crate::store::home::OpenHomeError),
+    /// The identity file cannot be used.
+    #[error(transparent)]
+    Key(#[from] crate::store::key::KeyError),
+    /// The durable state cannot be used.
+    #[error(transparent)]
+    Store(#[from] crate::store::OpenStoreError),
+    /// The sockets could not be opened.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The operating system gave no random bytes.
+    #[error("the operating system gives no random bytes: {0}")]
+    Entropy(String),
+}
+
+/// Describes a node. Every setting has a default that is safe on a shared network.
+#[derive(Debug, Default)]
+pub struct NodeBuilder {
+    home: Option<PathBuf>,
+    key: Option<SecretKey>,
+    name: Option<String>,
+    device_type: DeviceType,
+    reach: Reach,
+    port: u16,
+    memory: Option<MemoryNetwork>,
+    session: SessionConfig,
+}
+
+impl NodeBuilder {
+    /// Keeps identity, trust and state in this folder, which one node at a time may use. Without it the node has a fresh identity and forgets everything.
+    #[must_use]
+    pub fn home(mut self, home: impl Into<PathBuf>) -> Self {
+        self.home = Some(home.into());
+        self
+    }
+
+    /// Uses this identity and keeps everything in memory: for tests and simulation. Ignored with [`NodeBuilder::home`].
+    #[must_use]
+    pub fn key(mut self, key: SecretKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+
+    /// The name others see; default is the host name. At most 63 bytes.
+    #[must_use]
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// What kind of machine this says it is.
+    #[must_use]
+    pub fn device_type(mut self, device_type: DeviceType) -> Self {
+        self.device_type = device_type;
+        self
+    }
+
+    /// How far packets may go. Default: [`Reach::Lan`].
+    #[must_use]
+    pub fn reach(mut self, reach: Reach) -> Self {
+        self.reach = reach;
+        self
+    }
+
+    /// The UDP port to listen on. Default: 0, any free one.
+    #[must_use]
+    pub fn port(mut self, port: u16) -> Self {
+        self.port = port;
+        self
+    }
+
+    /// Uses an in-process network instead of sockets.
+    #[must_use]
+    pub fn memory(mut self, network: &MemoryNetwork) -> Self {
+        self.memory = Some(network.clone());
+        self
+    }
+
+    /// Largest message accepted, bytes. Default 1 MiB, at most 16 MiB. A larger limit costs that much memory per peer.
+    #[must_use]
+    pub fn message_bytes_max(mut self, bytes: usize) -> Self {
+        self.session.message_max = bytes;
+        self
+    }
+
+    /// How long a link waits for another connection before it gives up. Default 5 minutes.
+    #[must_use]
+    pub fn suspended_max(mut self, duration: Duration) -> Self {
+        self.session.suspended_max = duration;
+        self
+    }
+
+    /// How long `connect` tries before it gives up. Default 30 seconds.
+    #[must_use]
+    pub fn connect_timeout(mut self, duration: Duration) -> Self {
+        self.session.pending_max = duration;
+        self
+    }
+
+    /// Starts the node.
+    ///
+    /// # Errors
+    /// [`BuildError`], naming the file, setting or port that is in the way.
+    pub async fn build(self) -> Result<Node, BuildError> {
+        let name = self.checked_name()?;
+        self.check_message_limit()?;
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|e| BuildError::Entropy(e.to_string()))?;
+        let mut rng = Rng::from_seed(seed);
+        let (key, store, home) = self.open_state(&mut rng)?;
+        let alpns = [ALPN_LINK, ALPN_PAIR];
+        let id = key.id();
+        let mut incoming = None;
+        let carriers = match &self.memory {
+            Some(network) => {
+                incoming = Some(network.attach(id));
+                Carriers::Memory(network.clone())
+            }
+            None => {
+                let alpns = alpns.iter().map(|a| a.to_vec()).collect();
+                Carriers::Quic(QuicCarrier::bind(&key, self.reach, self.port, alpns).await?)
+            }
+        };
+        let inner = Arc::new(Inner {
+            id,
+            name: Mutex::new(name),
+            device_type: self.device_type,
+            reach: self.reach,
+            session: self.session,
+            clock: Clock::start(),
+            rng: Mutex::new(rng),
+            carriers,
+            store: Arc::new(store),
+            home,
+            pool: Pool::new(id),
+            manual: Mutex::new(BTreeMap::new()),
+            listeners: Listeners::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        });
+        inner.tasks.spawn(accept::run(inner.clone(), incoming));
+        inner.tasks.spawn(inner.clone().housekeeping());
+        Ok(Node { inner })
+    }
+
+    fn open_state(&self, rng: &mut Rng) -> Result<(SecretKey, Store, Option<Home>), BuildError> {
+        match &self.home {
+            Some(folder) => {
+                let home = Home::open(HomeLayout::new(folder))?;
+                let key = crate::store::key::load_or_create(&home)?;
+                let store = Store::open(&home)?;
+                Ok((key, store, Some(home)))
+            }
+            None => {
+                let key = self.key.clone().unwrap_or_else(|| SecretKey::generate(rng));
+                Ok((key, Store::in_memory()?, None))
+            }
+        }
+    }
+
+    fn checked_name(&self) -> Result<String, BuildError> {
+        let name = self.name.clone().unwrap_or_else(host_name);
+        let invalid = |reason: String| BuildError::InvalidSetting { setting: "name", reason };
+        if name.is_empty() || name.len() > NAME_BYTES_MAX {
+            return Err(invalid(format!("a name has 1 to {NAME_BYTES_MAX} bytes; this has {}", name.len())));
+        }
+        if name.chars().any(char::is_control) {
+            return Err(invalid("a name has no control characters".into()));
+        }
+        Ok(name)
+    }
+
+    fn check_message_limit(&self) -> Result<(), BuildError> {
+        let max = self.session.message_max;
+        if (1..=MESSAGE_BYTES_CEILING).contains(&max) {
+            return Ok(());
+        }
+        Err(BuildError::InvalidSetting {
+            setting: "message_bytes_max",
+            reason: format!("{max} is not between 1 and {MESSAGE_BYTES_CEILING}"),
+        })
+    }
+}
+
+/// The machine's name up to the first dot, or a plain word where it has none.
+fn host_name() -> String {
+    let uname = rustix::system::uname();
+    let host = uname.nodename().to_string_lossy();
+    let first = host.split('.').next().unwrap_or_default().trim();
+    let name: String = first.chars().filter(|c| !c.is_control()).collect();
+    let cut = name.floor_char_boundary(NAME_BYTES_MAX);
+    if cut == 0 { "device".into() } else { name[..cut].to_owned() }
+}

@@ -1,0 +1,88 @@
+//! Getting a connection to a peer: the pooled one, or a new one, dialled by one task at a time.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use honeylink_core::identity::DeviceId;
+use honeylink_core::wire::link::CloseCode;
+
+use super::{Carriers, Inner, Reach};
+use crate::carrier::{ALPN_LINK, Conn, ConnLost};
+use crate::link::driver::{Dial, DialFailure};
+
+impl Dial for Arc<Inner> {
+    async fn dial(&self, peer: DeviceId) -> Result<Conn, DialFailure> {
+        if let Some(conn) = self.pool.current(&peer) {
+            return Ok(conn);
+        }
+        let one_at_a_time = self.pool.dialling(peer);
+        let _turn = one_at_a_time.lock().await;
+        if let Some(conn) = self.pool.current(&peer) {
+            return Ok(conn);
+        }
+        if !self.store.trust().is_trusted(&peer) {
+            return Err(DialFailure::Final(
+                CloseCode::NotAllowed,
+                "no longer paired with this device".into(),
+            ));
+        }
+        let conn = self.dial_alpn(peer, ALPN_LINK).await.map_err(DialFailure::from)?;
+        self.adopt(conn.clone());
+        Ok(conn)
+    }
+}
+
+impl Inner {
+    /// Dials a device for one ALPN, whatever is pooled.
+    pub(super) async fn dial_alpn(&self, peer: DeviceId, alpn: &[u8]) -> Result<Conn, ConnLost> {
+        match &self.carriers {
+            Carriers::Quic(quic) => {
+                let addrs = self.addresses(&peer);
+                if addrs.is_empty() {
+                    let why = "no address is known; is it switched on and on this network?";
+                    return Err(ConnLost::Transport(why.into()));
+                }
+                Ok(Conn::Quic(quic.connect(peer, &addrs, alpn).await?))
+            }
+            Carriers::Memory(network) => {
+                let binding = self.random();
+                Ok(Conn::Memory(network.connect(self.id, peer, alpn, binding).await?))
+            }
+        }
+    }
+
+    /// Every address the device may have, the freshest source first, within this node's reach.
+    pub(super) fn addresses(&self, peer: &DeviceId) -> Vec<SocketAddr> {
+        let mut addrs = Vec::new();
+        let manual = self.manual.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        addrs.extend(manual.get(peer).into_iter().flatten().copied());
+        drop(manual);
+        if let Some(record) = self.store.trust().find(peer) {
+            addrs.extend(record.addresses.iter().copied());
+        }
+        let mut unique: Vec<SocketAddr> = Vec::new();
+        for addr in addrs {
+            if self.within_reach(addr) && !unique.contains(&addr) {
+                unique.push(addr);
+            }
+        }
+        unique.truncate(honeylink_core::limits::ADDRESSES_PER_DEVICE_MAX);
+        unique
+    }
+
+    /// Whether packets may be sent to `addr` at all.
+    fn within_reach(&self, addr: SocketAddr) -> bool {
+        match self.reach {
+            Reach::Loopback => addr.ip().is_loopback(),
+            Reach::Lan | Reach::Wide => true,
+        }
+    }
+
+    /// The addresses others can reach this node at.
+    pub(super) fn own_addrs(&self) -> Vec<SocketAddr> {
+        match &self.carriers {
+            Carriers::Quic(quic) => quic.bound(),
+            Carriers::Memory(_) => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! [`Node`]: one device on the network. Owns the identity, the sockets, the trust store and every background task;
+//! nothing of it outlives [`Node::shutdown`].
+
+mod accept;
+mod builder;
+mod dial;
+mod listen;
+mod pool;
+mod target;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use honeylink_core::identity::{DeviceId, DeviceType};
+use honeylink_core::rng::Rng;
+use honeylink_core::session::{Config as SessionConfig, Role, State};
+use honeylink_core::wire::link::{CloseCode, SessionId, is_protocol_name};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::builder::{BuildError, NodeBuilder, Reach};
+pub use self::listen::Listener;
+use self::pool::Pool;
+pub use self::target::{ConnectError, InvalidTicket, ListenError, Target, Ticket};
+use crate::carrier::memory::MemoryNetwork;
+use crate::carrier::quic::QuicCarrier;
+use crate::carrier::{Conn, PathReport, code};
+use crate::clock::Clock;
+use crate::link::Link;
+use crate::link::driver::drive_initiator;
+use crate::link::shared::LinkShared;
+use crate::store::Store;
+use crate::store::home::Home;
+
+/// A connection without links is closed after this long.
+const IDLE_MAX: Duration = Duration::from_secs(60);
+/// How often idle connections are looked for and sightings are written to the store.
+const HOUSEKEEPING: Duration = Duration::from_secs(20);
+/// How long each phase of a shutdown may take.
+const SHUTDOWN_PHASE_MAX: Duration = Duration::from_secs(5);
+
+/// The ways this node moves bytes.
+#[derive(Debug)]
+enum Carriers {
+    Quic(QuicCarrier),
+    Memory(MemoryNetwork),
+}
+
+/// One device. Clones are the same node.
+#[derive(Clone, Debug)]
+pub struct Node {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    id: DeviceId,
+    name: Mutex<String>,
+    device_type: DeviceType,
+    reach: Reach,
+    session: SessionConfig,
+    clock: Clock,
+    rng: Mutex<Rng>,
+    carriers: Carriers,
+    store: Arc<Store>,
+    /// Holds the folder's lock for as long as the node lives.
+    home: Option<Home>,
+    pool: Pool,
+    /// Addresses given by hand or by ticket.
+    manual: Mutex<BTreeMap<DeviceId, Vec<SocketAddr>>>,
+    listeners: listen::Listeners,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// A peer that is connected now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectedPeer {
+    /// Its identity.
+    pub id: DeviceId,
+    /// The paths of its connection, the selected one first.
+    pub paths: Vec<PathReport>,
+}
+
+/// How a shutdown went: what each phase could not finish in its time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Links that closed without knowing that everything arrived, with the reason.
+    pub undelivered: Vec<String>,
+    /// Background tasks that did not end in time.
+    pub stuck_tasks: usize,
+    /// The store could not write its last changes.
+    pub not_persisted: Option<String>,
+}
+
+impl Node {
+    /// Starts to describe a node.
+    #[must_use]
+    pub fn builder() -> NodeBuilder {
+        NodeBuilder::default()
+    }
+
+    /// This device's identity.
+    #[must_use]
+    pub fn id(&self) -> DeviceId {
+        self.inner.id
+    }
+
+    /// The name others see.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.inner.name.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What kind of machine this device says it is.
+    #[must_use]
+    pub fn device_type(&self) -> DeviceType {
+        self.inner.device_type
+    }
+
+    /// How far this node's packets may go.
+    #[must_use]
+    pub fn reach(&self) -> Reach {
+        self.inner.reach
+    }
+
+    /// The addresses of this node's sockets, as bound.
+    #[must_use]
+    pub fn bound_addrs(&self) -> Vec<SocketAddr> {
+        match &self.inner.carriers {
+            Carriers::Quic(quic) => quic.bound(),
+            Carriers::Memory(_) => Vec::new(),
+        }
+    }
+
+    /// The trust store and everything else this node remembers.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.inner.store
+    }
+
+    /// A ticket with which another device finds this one: its id and addresses. It grants nothing.
+    #[must_use]
+    pub fn ticket(&self) -> Ticket {
+        Ticket { id: self.id(), addrs: self.inner.own_addrs() }
+    }
+
+    /// Remembers where a device can be reached, for as long as the node runs.
+    pub fn add_address(&self, id: DeviceId, addr: SocketAddr) {
+        self.inner.add_addresses(id, &[addr]);
+    }
+
+    /// Opens a link to a peer for `protocol` and waits until it is active.
+    ///
+    /// The peer may be named by id, by id prefix, by name or by ticket; it must be paired.
+    ///
+    /// # Errors
+    /// [`ConnectError`] says which step failed and what would help.
+    pub async fn connect(&self, target: impl Into<Target>, protocol: &str) -> Result<Link, ConnectError> {
+        let inner = &self.inner;
+        if !is_protocol_name(protocol) {
+            return Err(ConnectError::InvalidProtocol(protocol.to_owned()));
+        }
+        let peer = inner.resolve(target.into())?;
+        let id = SessionId(inner.random());
+        let shared = Arc::new(LinkShared::new(
+            peer,
+            protocol.to_owned(),
+            id,
+            Role::Initiator,
+            inner.session.clone(),
+            inner.clock,
+        ));
+        if inner.stop.is_cancelled() {
+            return Err(ConnectError::Stopped);
+        }
+        inner.pool.insert_link(&shared, None).map_err(|_| ConnectError::TooManyLinks)?;
+        let driver = drive_initiator(shared.clone(), inner.clone(), inner.clock);
+        inner.spawn_link(shared.clone(), driver);
+        // Held from here on: if the caller gives up waiting, the session closes with it.
+        let link = Link::new(shared.clone());
+        let mut state = shared.watch_state();
+        // The sender lives in `shared`, so waiting cannot fail.
+        let _ = state.wait_for(|s| matches!(s, State::Active | State::Closed)).await;
+        if link.state() == State::Closed {
+            return Err(ConnectError::from_closed(&shared));
+        }
+        Ok(link)
+    }
+
+    /// Accepts links for `protocol` from paired peers, until the listener is dropped.
+    ///
+    /// # Errors
+    /// [`ListenError`] if the name is unusable or somebody listens already.
+    pub fn listen(&self, protocol: &str) -> Result<Listener, ListenError> {
+        self.inner.listeners.register(protocol)
+    }
+
+    /// The peers with a live connection.
+    #[must_use]
+    pub fn connected(&self) -> Vec<ConnectedPeer> {
+        let connected = self.inner.pool.connected();
+        connected.into_iter().map(|(id, conn)| ConnectedPeer { id, paths: conn.paths() }).collect()
+    }
+
+    /// Closes every connection to a device: what follows a `forget` or `revoke`.
+    pub fn disconnect(&self, id: &DeviceId, reason: &str) {
+        self.inner.pool.close_peer(id, code::NOT_PAIRED, reason);
+    }
+
+    /// Ends the node: links close and deliver what they hold, then sockets, then the store. Each phase is bounded in
+    /// time; what did not finish is in the report.
+    pub async fn shutdown(&self) -> ShutdownReport {
+        self.inner.shutdown().await
+    }
+}
+
+impl Inner {
+    /// Random bytes from the node's generator, which the system seeded.
+    fn random<const N: usize>(&self) -> [u8; N] {
+        self.rng.lock().unwrap_or_else(PoisonError::into_inner).bytes()
+    }
+
+    fn add_addresses(&self, id: DeviceId, addrs: &[SocketAddr]) {
+        let mut manual = self.manual.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = manual.entry(id).or_default();
+        for addr in addrs {
+            if !known.contains(addr) && known.len() < honeylink_core::limits::ADDRESSES_PER_DEVICE_MAX {
+                known.push(*addr);
+            }
+        }
+    }
+
+    /// Runs a link's driver and forgets the link when it ends.
+    fn spawn_link(
+        self: &Arc<Self>,
+        shared: Arc<LinkShared>,
+        driver: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let inner = self.clone();
+        self.tasks.spawn(async move {
+            driver.await;
+            inner.pool.remove_link(&shared.peer(), &shared.id());
+        });
+    }
+
+    async fn shutdown(&self) -> ShutdownReport {
+        let mut report = ShutdownReport::default();
+        // Draining: no new work, and what was accepted goes out.
+        self.stop.cancel();
+        self.listeners.close();
+        let links = self.pool.links();
+        let closing = links.iter().map(|link| link.close(CloseCode::Shutdown, "shutting down"));
+        let closed = tokio::time::timeout(SHUTDOWN_PHASE_MAX, futures_util::future::join_all(closing)).await;
+        for error in closed.unwrap_or_default().into_iter().filter_map(Result::err) {
+            report.undelivered.push(error.to_string());
+        }
+        // Persisting.
+        let store = self.store.clone();
+        match tokio::task::spawn_blocking(move || store.trust().flush()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => report.not_persisted = Some(error.to_string()),
+            Err(error) => report.not_persisted = Some(error.to_string()),
+        }
+        // Cleanup.
+        for (_, conn) in self.pool.connected() {
+            conn.close(code::SHUTDOWN, "shutting down");
+        }
+        match &self.carriers {
+            Carriers::Quic(quic) => {
+                // What is left after the time-out is packets nobody waits for.
+                let _ = tokio::time::timeout(SHUTDOWN_PHASE_MAX, quic.close()).await;
+            }
+            Carriers::Memory(network) => network.detach(self.id),
+        }
+        self.tasks.close();
+        if tokio::time::timeout(SHUTDOWN_PHASE_MAX, self.tasks.wait()).await.is_err() {
+            report.stuck_tasks = self.tasks.len();
+        }
+        report
+    }
+
+    /// Notes a live connection and serves what the peer opens on it.
+    fn adopt(self: &Arc<Self>, conn: Conn) {
+        if let Some(addr) = conn.remote_addr() {
+            self.store.trust().connected(&conn.peer(), addr, crate::clock::unix_ms());
+        }
+        self.pool.insert(conn.clone());
+        let inner = self.clone();
+        self.tasks.spawn(async move { accept::serve(&inner, conn).await });
+    }
+
+    /// Looks after idle connections and unwritten sightings until the node stops.
+    async fn housekeeping(self: Arc<Self>) {
+        while tokio::time::timeout(HOUSEKEEPING, self.stop.cancelled()).await.is_err() {
+            self.pool.close_idle(IDLE_MAX);
+            let store = self.store.clone();
+            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.trust().flush()).await {
+                tracing::warn!(%error, "sightings of peers could not be written; they stay in memory");
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What every carrier promises to the application, told once and run on each backend: the same tests over the memory
+//! carrier and over real QUIC on loopback.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use honeylink::link::{CloseError, DatagramError, SendError};
+use honeylink::node::ConnectError;
+use honeylink::{Class, Link, Listener, MemoryNetwork, Node, Reach, State, testing};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+const PROTOCOL: &str = "contract/1";
+/// No wait in these tests is longer; a test that hits it has failed.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited too long: {what}"),
+    }
+}
+
+/// Where a pair of nodes lives.
+#[derive(Clone)]
+enum Backend {
+    Memory(MemoryNetwork),
+    Loopback,
+}
+
+impl Backend {
+    async fn node(&self, name: &str) -> Node {
+        let builder = Node::builder().name(name).reach(Reach::Loopback);
+        let builder = match self {
+            Self::Memory(network) => builder.memory(network),
+            Self::Loopback => builder,
+        };
+        builder.build().await.unwrap()
+    }
+
+    async fn pair(&self) -> (Node, Node) {
+        let (a, b) = (self.node("a").await, self.node("b").await);
+        testing::introduce(&a, &b).unwrap();
+        (a, b)
+    }
+}
+
+async fn linked(a: &Node, b: &Node, listener: &mut Listener) -> (Link, Link) {
+    let ours = soon("connect", a.connect(b.id(), PROTOCOL)).await.unwrap();
+    let theirs = soon("accept", listener.accept()).await.unwrap();
+    (ours, theirs)
+}
+
+async fn messages_arrive_in_order_both_ways(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, theirs) = linked(&a, &b, &mut listener).await;
+    assert_eq!((ours.peer(), theirs.peer()), (b.id(), a.id()));
+    let sending = tokio::spawn({
+        let ours = ours.clone();
+        async move {
+            for n in 0..20_000_u32 {
+                ours.send(n.to_be_bytes().to_vec()).await.unwrap();
+            }
+        }
+    });
+    for n in 0..20_000_u32 {
+        assert_eq!(soon("recv", theirs.recv()).await.unwrap(), n.to_be_bytes()[..]);
+    }
+    sending.await.unwrap();
+    theirs.send("thanks").await.unwrap();
+    assert_eq!(soon("recv", ours.recv()).await.unwrap(), "thanks");
+    assert_eq!(theirs.stats().messages_received, 20_000);
+    soon("close", ours.close("done")).await.unwrap();
+    assert!(soon("recv", theirs.recv()).await.unwrap_err().is_clean());
+}
+
+async fn everything_before_a_close_is_delivered(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, theirs) = linked(&a, &b, &mut listener).await;
+    for n in 0..1000_u32 {
+        ours.send(n.to_be_bytes().to_vec()).await.unwrap();
+    }
+    soon("close", ours.close("bye")).await.unwrap();
+    let mut count = 0;
+    let end = loop {
+        match soon("recv", theirs.recv()).await {
+            Ok(_) => count += 1,
+            Err(end) => break end,
+        }
+    };
+    assert_eq!(count, 1000);
+    assert_eq!(end.0.text, "bye");
+}
+
+async fn a_message_over_either_limit_is_refused_before_it_is_sent(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, theirs) = linked(&a, &b, &mut listener).await;
+    let max = 1 << 20;
+    ours.send(vec![1; max]).await.unwrap();
+    let refused = ours.send(vec![1; max + 1]).await.unwrap_err();
+    assert_eq!(refused, SendError::TooLarge { size: max + 1, max });
+    ours.send("still here").await.unwrap();
+    assert_eq!(soon("recv", theirs.recv()).await.unwrap().len(), max);
+    assert_eq!(soon("recv", theirs.recv()).await.unwrap(), "still here");
+}
+
+async fn a_slow_reader_holds_the_sender_up_and_loses_nothing(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, theirs) = linked(&a, &b, &mut listener).await;
+    let message = Bytes::from(vec![7; 64 << 10]);
+    let mut sent = 0_u32;
+    // Without a reader the queues fill up: sending has to stop by itself, at a bounded number of bytes.
+    while let Ok(done) = tokio::time::timeout(Duration::from_secs(1), ours.send(message.clone())).await {
+        done.unwrap();
+        sent += 1;
+        assert!(sent < 1000, "no back-pressure after {sent} messages");
+    }
+    for _ in 0..sent {
+        assert_eq!(soon("recv", theirs.recv()).await.unwrap(), message);
+    }
+}
+
+async fn streams_carry_bytes_and_half_close(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, theirs) = linked(&a, &b, &mut listener).await;
+    let mut stream = soon("open", ours.open_stream(Class::Bulk)).await.unwrap();
+    let data = vec![3; 3 << 20];
+    let writing = tokio::spawn({
+        let data = data.clone();
+        async move {
+            stream.send.write_all(&data).await.unwrap();
+            stream.send.finish().await.unwrap();
+            let mut answer = String::new();
+            stream.recv.read_to_string(&mut answer).await.unwrap();
+            answer
+        }
+    });
+    let mut other = soon("accept", theirs.accept_stream()).await.unwrap();
+    assert_eq!(other.class, Class::Bulk);
+    let mut got = Vec::new();
+    soon("read", other.recv.read_to_end(&mut got)).await.unwrap();
+    assert_eq!(got, data);
+    other.send.write_all(b"got it").await.unwrap();
+    other.send.finish().await.unwrap();
+    assert_eq!(soon("answer", writing).await.unwrap(), "got it");
+}
+
+async fn a_stream_dropped_half_way_is_an_error_not_an_end(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, theirs) = linked(&a, &b, &mut listener).await;
+    let mut stream = soon("open", ours.open_stream(Class::Bulk)).await.unwrap();
+    stream.send.write_all(b"half of i").await.unwrap();
+    let mut other = soon("accept", theirs.accept_stream()).await.unwrap();
+    drop(stream);
+    let mut got = Vec::new();
+    assert!(soon("read", other.recv.read_to_end(&mut got)).await.is_err());
+}
+
+async fn datagrams_arrive_or_say_why_not(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, theirs) = linked(&a, &b, &mut listener).await;
+    ours.send_datagram(b"quick").unwrap();
+    assert_eq!(soon("datagram", theirs.recv_datagram()).await.unwrap(), "quick");
+    let refused = ours.send_datagram(&[0; 1 << 16]).unwrap_err();
+    assert!(matches!(refused, DatagramError::TooLarge { size: 65_536, .. }));
+}
+
+async fn links_are_refused_with_the_reason(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let nobody = soon("connect", a.connect(b.id(), "unheard/1")).await.unwrap_err();
+    assert!(
+        matches!(&nobody, ConnectError::Refused { reason, .. } if reason.contains("unheard/1")),
+        "{nobody}"
+    );
+    let stranger = testing::device_id(99);
+    let unknown = soon("connect", a.connect(stranger, PROTOCOL)).await.unwrap_err();
+    assert!(matches!(unknown, ConnectError::NotPaired(id) if id == stranger));
+    assert!(matches!(soon("connect", a.connect(a.id(), PROTOCOL)).await, Err(ConnectError::Myself)));
+}
+
+async fn a_device_that_forgot_us_refuses_at_once(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let _listener = b.listen(PROTOCOL).unwrap();
+    b.store().trust().forget(&a.id()).unwrap();
+    let refused = soon("connect", a.connect(b.id(), PROTOCOL)).await.unwrap_err();
+    assert!(
+        matches!(&refused, ConnectError::Refused { reason, .. } if reason.contains("not paired")),
+        "{refused}"
+    );
+}
+
+async fn links_to_one_peer_share_a_connection(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let first = linked(&a, &b, &mut listener).await;
+    let second = linked(&a, &b, &mut listener).await;
+    assert_eq!((a.connected().len(), b.connected().len()), (1, 1));
+    second.0.send("two").await.unwrap();
+    first.0.send("one").await.unwrap();
+    assert_eq!(soon("recv", first.1.recv()).await.unwrap(), "one");
+    assert_eq!(soon("recv", second.1.recv()).await.unwrap(), "two");
+}
+
+async fn both_sides_connecting_at_once_both_get_their_link(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let (mut at_a, mut at_b) = (a.listen(PROTOCOL).unwrap(), b.listen(PROTOCOL).unwrap());
+    let (ab, ba) =
+        soon("connect", async { tokio::join!(a.connect(b.id(), PROTOCOL), b.connect(a.id(), PROTOCOL)) })
+            .await;
+    let (ab, ba) = (ab.unwrap(), ba.unwrap());
+    let (from_b, from_a) = soon("accept", async { tokio::join!(at_a.accept(), at_b.accept()) }).await;
+    ab.send("from a").await.unwrap();
+    ba.send("from b").await.unwrap();
+    assert_eq!(soon("recv", from_a.unwrap().recv()).await.unwrap(), "from a");
+    assert_eq!(soon("recv", from_b.unwrap().recv()).await.unwrap(), "from b");
+}
+
+async fn a_ping_measures_and_a_path_explains(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, _theirs) = linked(&a, &b, &mut listener).await;
+    assert!(soon("ping", ours.ping(PATIENCE)).await.unwrap() < PATIENCE);
+    let path = ours.path().unwrap();
+    assert!(path.selected && !path.remote.is_empty());
+}
+
+async fn a_shutdown_closes_links_and_ends_every_task(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, theirs) = linked(&a, &b, &mut listener).await;
+    ours.send("last words").await.unwrap();
+    let report = soon("shutdown", a.shutdown()).await;
+    assert_eq!(report, honeylink::node::ShutdownReport::default());
+    assert_eq!(soon("recv", theirs.recv()).await.unwrap(), "last words");
+    assert!(soon("recv", theirs.recv()).await.unwrap_err().is_clean());
+    assert!(matches!(a.connect(b.id(), PROTOCOL).await, Err(ConnectError::Stopped)));
+    assert_eq!(soon("shutdown", b.shutdown()).await, honeylink::node::ShutdownReport::default());
+}
+
+macro_rules! on_every_backend {
+    ($($test:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() { super::$test(super::Backend::Memory(super::MemoryNetwork::new())).await; })*
+        }
+        mod loopback {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() { super::$test(super::Backend::Loopback).await; })*
+        }
+    };
+}
+
+on_every_backend!(
+    messages_arrive_in_order_both_ways,
+    everything_before_a_close_is_delivered,
+    a_message_over_either_limit_is_refused_before_it_is_sent,
+    a_slow_reader_holds_the_sender_up_and_loses_nothing,
+    streams_carry_bytes_and_half_close,
+    a_stream_dropped_half_way_is_an_error_not_an_end,
+    datagrams_arrive_or_say_why_not,
+    links_are_refused_with_the_reason,
+    a_device_that_forgot_us_refuses_at_once,
+    links_to_one_peer_share_a_connection,
+    both_sides_connecting_at_once_both_get_their_link,
+    a_ping_measures_and_a_path_explains,
+    a_shutdown_closes_links_and_ends_every_task,
+);
+
+/// Only the memory carrier can be cut on command; the lab cuts real networks.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cut_connection_loses_and_doubles_no_message() {
+    let network = MemoryNetwork::new();
+    let (a, b) = Backend::Memory(network.clone()).pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, theirs) = linked(&a, &b, &mut listener).await;
+    let sending = tokio::spawn({
+        let ours = ours.clone();
+        async move {
+            for n in 0..50_000_u32 {
+                ours.send(n.to_be_bytes().to_vec()).await.unwrap();
+            }
+        }
+    });
+    for n in 0..50_000_u32 {
+        if n % 10_000 == 5_000 {
+            network.sever(a.id(), b.id());
+        }
+        assert_eq!(soon("recv", theirs.recv()).await.unwrap(), n.to_be_bytes()[..]);
+    }
+    sending.await.unwrap();
+    assert!(ours.stats().resumes > 0);
+    assert_eq!(ours.state(), State::Active);
+    let closed: Result<(), CloseError> = soon("close", ours.close("done")).await;
+    closed.unwrap();
+}
