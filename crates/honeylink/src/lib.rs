@@ -29,6 +29,7 @@
 //! | [`node`] | the device: builder, connect, listen, shutdown |
 //! | [`link`] | what an application holds to one peer |
 //! | [`carrier`] | ways to move bytes to a neighbour: QUIC, memory |
+//! | [`discovery`] | who is around: multicast DNS and the nearby table |
 //! | [`crypto`] | QUIC's cryptography without a C compiler |
 //! | [`store`] | everything that survives a crash: identity, trust, history |
 //!
@@ -37,6 +38,7 @@
 pub mod carrier;
 mod clock;
 pub mod crypto;
+pub mod discovery;
 pub mod link;
 pub mod node;
 pub mod store;

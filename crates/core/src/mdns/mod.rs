@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  on every interface:   announce ×3 (now, +1 s, +3 s)          query (now, +1 s, +4 s, +13 s, then every 30 s)
-//!  hears a query:        answers after 20-120 ms, at most once a second, unless the asker knows us already
+//!  hears a query:        answers after 20-120 ms, at most every 250 ms, unless the asker knows us already
 //!  hears an answer:      PTR, SRV, TXT and addresses of one device in one packet -> Output::Seen
 //!  says goodbye:         the same records with time to live 0                    -> Output::Gone
 //! ```
@@ -60,8 +60,9 @@ const QUERY_GAP_MAX: Duration = Duration::from_secs(30);
 /// (RFC 6762 sections 5.2 and 6).
 const DELAY_MIN: Duration = Duration::from_millis(20);
 const DELAY_SPREAD: Duration = Duration::from_millis(100);
-/// Shortest time between two multicasts of the same record (RFC 6762 section 6).
-const RESPONSE_GAP: Duration = Duration::from_secs(1);
+/// Shortest time between two multicasts of our records. RFC 6762 section 6 asks for a second, and for this much when
+/// someone probes; with the full second, a device that starts right after another would wait that long to find it.
+const RESPONSE_GAP: Duration = Duration::from_millis(250);
 /// Interfaces served; the rest is ignored.
 const INTERFACES_MAX: usize = 64;
 /// Addresses put into an announcement and taken from one.
