@@ -290,7 +290,9 @@ impl Nearby {
             Input::Timeout => {}
         }
         // Also after other inputs: a caller that is late with its timeout must not see what has expired.
-        self.revise_all(|entry| entry.expire(now));
+        if self.poll_timeout().is_some_and(|deadline| deadline.at <= now) {
+            self.revise_all(|entry| entry.expire(now));
+        }
     }
 
     /// The next event, until `None`.
@@ -407,13 +409,13 @@ impl Nearby {
     }
 
     fn shared_between(&self, known: DeviceId, stranger: DeviceId) -> Option<Shared> {
-        let stranger = &self.entries.get(&stranger)?.shown;
+        let stranger = self.entries.get(&stranger)?;
         let name = self.known.get(&known)?;
-        if !name.is_empty() && look_alike(&stranger.name) == *name {
+        if !name.is_empty() && stranger.look_alike == *name {
             return Some(Shared::Name);
         }
         let known = &self.entries.get(&known)?.shown;
-        stranger.addresses.iter().find(|a| known.addresses.contains(a)).map(|a| Shared::Address(*a))
+        stranger.shown.addresses.iter().find(|a| known.addresses.contains(a)).map(|a| Shared::Address(*a))
     }
 
     fn report_conflict(&mut self, now: Time, known: DeviceId, impostor: DeviceId, shared: Shared) {

@@ -9,7 +9,9 @@ use crate::limits::{
 };
 use crate::time::Time;
 
-use super::{Capabilities, Device, Event, Finder, Observation, PairingHint, Policy, Sighting, displayable};
+use super::{
+    Capabilities, Device, Event, Finder, Observation, PairingHint, Policy, Sighting, displayable, look_alike,
+};
 
 /// A change of signal strength smaller than this is noise and no event, in dB.
 const RSSI_STEP_DB: u8 = 6;
@@ -36,6 +38,8 @@ struct Place {
 pub(super) struct Entry {
     /// What was last told to the world.
     pub(super) shown: Device,
+    /// The shown name as it is compared with the names of known devices.
+    pub(super) look_alike: String,
     pub(super) known: bool,
     pub(super) impersonates: Option<DeviceId>,
     /// The known device a warning about this one was given for.
@@ -57,7 +61,14 @@ impl Entry {
             seen_by: BTreeMap::new(),
             addresses: Vec::new(),
         };
-        Self { shown, known, impersonates: None, warned_of: None, seen: BTreeMap::new() }
+        Self {
+            shown,
+            look_alike: String::new(),
+            known,
+            impersonates: None,
+            warned_of: None,
+            seen: BTreeMap::new(),
+        }
     }
 
     /// Notes what `finder` says. The addresses replace those it gave on the same interface: an announcement is complete.
@@ -150,6 +161,9 @@ impl Entry {
         };
         let news = is_news(&self.shown, &view);
         if news {
+            if self.shown.name != view.name {
+                self.look_alike = look_alike(&view.name);
+            }
             self.shown = view;
             return Some(Event::Changed(Box::new(self.shown.clone())));
         }

@@ -15,7 +15,7 @@
 //! # Ok(()) }
 //! ```
 //!
-//! [`mdns`](self) is the first finder; others report through [`Discovery::observe`] and share its table, so a device
+//! Multicast DNS is the first finder; others report through [`Discovery::observe`] and share its table, so a device
 //! seen twice is one entry. A finder that cannot work (a blocked port, no interface) says so with
 //! [`Event::FinderDown`], keeps trying, and never stops the node.
 
