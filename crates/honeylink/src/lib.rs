@@ -41,6 +41,7 @@ pub mod crypto;
 pub mod discovery;
 pub mod link;
 pub mod node;
+pub mod pairing;
 pub mod store;
 pub mod testing;
 
