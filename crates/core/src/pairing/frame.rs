@@ -15,8 +15,6 @@ use super::{Hint, Purpose, VERSION};
 use crate::limits::PAIRING_FRAME_BYTES_MAX;
 use crate::wire::{Invalid, Reader};
 
-/// The protocol name of the QUIC connection a ceremony runs on.
-pub const ALPN: &[u8] = b"honeylink/pair/1";
 /// Bytes of the length before each frame.
 pub const HEADER_BYTES: usize = 2;
 

@@ -184,15 +184,10 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// 32 bytes that both ends of one TLS connection derive and nobody else can choose: the TLS exporter (RFC 8446 section
-/// 7.5) under a label of ours. Ties a ceremony to the connection it runs on.
+/// 32 bytes that both ends of one connection derive and nobody else can choose, such as a TLS exporter value (RFC 8446
+/// section 7.5). Ties a ceremony to the connection it runs on.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ChannelBinding(pub [u8; 32]);
-
-impl ChannelBinding {
-    /// The exporter label to use; the context is empty and the length 32.
-    pub const EXPORTER_LABEL: &'static [u8] = b"EXPORTER-honeylink-pair-1";
-}
 
 impl fmt::Debug for ChannelBinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
