@@ -134,6 +134,7 @@ fn measure_what_an_idle_pair_costs() {
         [Process::start(Some(lan.host(0)), "node lan 1"), Process::start(Some(lan.host(1)), "node lan 2")];
     nodes[0].line("found 2", PATIENCE);
     let before = nodes[0].cpu_time();
+    // tidy: sleep because doing nothing for this long is what is measured
     std::thread::sleep(WATCHED);
     let used = nodes[0].cpu_time() - before;
     println!("idle: {:.3} % of a core over {WATCHED:?}", 100.0 * used.as_secs_f64() / WATCHED.as_secs_f64());
