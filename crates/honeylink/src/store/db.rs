@@ -3,9 +3,13 @@
 //! Every write is one transaction with `Durability::Immediate`: when it returns, the data has been fsynced, and a process
 //! killed at any instant leaves either the state before or the state after. Calls block; reads do not touch the disk's
 //! write path.
+//!
+//! redb checks its pages when it repairs a file, not each time it reads one, and on some damage its own assertions fail. A
+//! node must answer that with the same clear error as any other damage, so calls into redb stop a panic here ([`guarded`]).
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use redb::{
@@ -108,7 +112,7 @@ impl StateDb {
         if !path.try_exists().map_err(io)? {
             let unborn = path.with_extension("redb.new");
             let file = private_file(&unborn, true).map_err(io)?;
-            drop(Self::prepare(path, builder().create_file(file))?);
+            drop(Self::prepare(path, || builder().create_file(file))?);
             std::fs::rename(&unborn, path).map_err(io)?;
             sync_parent(path).map_err(io)?;
         }
@@ -117,19 +121,23 @@ impl StateDb {
             // redb would make a new database of it, but we never leave one empty: its content was lost.
             return Err(OpenStateError::Damaged { path: path.to_owned(), cause: "it is empty".to_owned() });
         }
-        Self::prepare(path, builder().create_file(file))
+        Self::prepare(path, || builder().create_file(file))
     }
 
     /// A database that lives in memory: for tests and for nodes that are to leave no trace.
     pub(super) fn in_memory() -> Result<Self, OpenStateError> {
-        let made = builder().create_with_backend(redb::backends::InMemoryBackend::new());
-        Self::prepare(Path::new("(memory)"), made)
+        Self::prepare(Path::new("(memory)"), || {
+            builder().create_with_backend(redb::backends::InMemoryBackend::new())
+        })
     }
 
-    fn prepare(path: &Path, opened: Result<Database, DatabaseError>) -> Result<Self, OpenStateError> {
-        let db = opened.map_err(|error| open_error(path, error.into()))?;
+    fn prepare(
+        path: &Path,
+        open: impl FnOnce() -> Result<Database, DatabaseError>,
+    ) -> Result<Self, OpenStateError> {
+        let db = guarded(|| Ok(open()?)).map_err(|error| open_error(path, error))?;
         let state = Self { db, path: path.to_owned() };
-        let version = state.version().map_err(|error| open_error(path, error))?;
+        let version = guarded(|| state.version()).map_err(|error| open_error(path, error))?;
         match version {
             Found::Version(STATE_VERSION) => Ok(state),
             Found::Version(found) if found > STATE_VERSION => {
@@ -178,20 +186,21 @@ impl StateDb {
         &self,
         look: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StateError> {
-        let run = || look(&self.db.begin_read()?);
-        run().map_err(|error| self.error(error))
+        guarded(|| look(&self.db.begin_read()?)).map_err(|error| self.error(error))
     }
 
     fn transact<T>(
         &self,
         change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, redb::Error> {
-        let mut txn = self.db.begin_write()?;
-        // This is redb's default; it is said here because every promise of this module rests on it.
-        txn.set_durability(Durability::Immediate)?;
-        let out = change(&txn)?;
-        txn.commit()?;
-        Ok(out)
+        guarded(|| {
+            let mut txn = self.db.begin_write()?;
+            // This is redb's default; it is said here because every promise of this module rests on it.
+            txn.set_durability(Durability::Immediate)?;
+            let out = change(&txn)?;
+            txn.commit()?;
+            Ok(out)
+        })
     }
 
     fn error(&self, error: redb::Error) -> StateError {
@@ -203,6 +212,18 @@ impl StateDb {
         let source = Box::new(error);
         if damaged { StateError::Damaged { path, source } } else { StateError::Io { path, source } }
     }
+}
+
+/// Runs redb code; a failed assertion in it becomes the error for a damaged file.
+///
+/// Nothing of ours can be left half-changed by the unwinding: the closures change redb's transaction, which is dropped, and
+/// values that are dropped with them. What redb itself holds across it, it marks as poisoned and refuses from then on.
+fn guarded<T>(run: impl FnOnce() -> Result<T, redb::Error>) -> Result<T, redb::Error> {
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let said = panic.downcast_ref::<String>().map(String::as_str);
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(redb::Error::Corrupted(format!("an assertion of the database failed: {said}")))
+    })
 }
 
 enum Found {

@@ -3,8 +3,9 @@
 //! ```text
 //! HOME/                     0700, one node at a time (home)
 //!   identity.key            0600, made once, never replaced (key)
-//!   state.redb              0600, peers, revocations (trust)
-//!   audit/  logs/  inbox/   config.toml   api.sock
+//!   state.redb              0600: peers and revocations (trust), transfers, chat
+//!   audit/audit.jsonl       what happened, for the user to read (audit)
+//!   logs/  inbox/           config.toml   api.sock
 //! ```
 //!
 //! # What is promised
@@ -21,6 +22,8 @@
 //! "blocks for one fsync" take as long as the disk does (some milliseconds, more on a phone): asynchronous code makes them
 //! through `tokio::task::spawn_blocking`. Wall time comes in as `now_unix_ms`; nothing here reads a clock.
 
+pub mod audit;
+pub mod chat;
 mod db;
 pub mod grants;
 pub mod home;
@@ -29,6 +32,8 @@ pub mod limits;
 mod names;
 mod peer;
 mod record;
+mod rfc3339;
+pub mod transfers;
 mod trust;
 
 use std::sync::Arc;
@@ -41,8 +46,10 @@ pub use trust::{
     ChangePeerError, Forgotten, NameTaken, NewPeer, OnNameTaken, PairError, Sighting, TrustStore,
 };
 
+use chat::ChatLog;
 use db::StateDb;
 use home::Home;
+use transfers::TransferLog;
 
 /// Why the state of a home could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +66,8 @@ pub enum OpenStoreError {
 #[derive(Debug)]
 pub struct Store {
     trust: TrustStore,
+    transfers: TransferLog,
+    chat: ChatLog,
 }
 
 impl Store {
@@ -81,7 +90,11 @@ impl Store {
 
     fn load(db: StateDb) -> Result<Self, OpenStoreError> {
         let db = Arc::new(db);
-        Ok(Self { trust: TrustStore::load(db)? })
+        Ok(Self {
+            trust: TrustStore::load(db.clone())?,
+            transfers: TransferLog::load(db.clone())?,
+            chat: ChatLog::load(db)?,
+        })
     }
 
     /// The devices this one knows.
@@ -89,4 +102,27 @@ impl Store {
     pub const fn trust(&self) -> &TrustStore {
         &self.trust
     }
+
+    /// The transfers, running and ended.
+    #[must_use]
+    pub const fn transfers(&self) -> &TransferLog {
+        &self.transfers
+    }
+
+    /// The messages exchanged with each peer.
+    #[must_use]
+    pub const fn chat(&self) -> &ChatLog {
+        &self.chat
+    }
+
+    /// Every record that could not be read when the state was opened, for `doctor` and the health report.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<Unreadable> {
+        let mut all = self.trust.unreadable();
+        all.extend_from_slice(self.transfers.unreadable());
+        all
+    }
 }
+
+#[cfg(test)]
+mod crash_tests;
