@@ -128,7 +128,7 @@ fn a_store_killed_at_any_instant_opens_and_holds_everything_acknowledged() {
             acknowledged += u64::from(line.starts_with("ok "));
             next += u64::from(line.starts_with("ok "));
         }
-        // This wait picks the instant of the blow. It waits for nothing.
+        // tidy: sleep because it picks the random instant of the blow; it waits for nothing.
         std::thread::sleep(Duration::from_micros(rng.below(8000)));
         child.kill().unwrap();
         for line in lines.map_while(Result::ok) {

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! All records live in memory behind a lock, so reads are cheap and never touch the disk. What the user decides (`pair`,
-//! `verify`, `rename`, `set_notes`, `forget`, `revoke`, `change_grants`) is written through: the call blocks for one fsync, and when it
-//! returns `Ok` the decision survives a power cut. What merely happens (`touch`, `connected`) changes memory only and is
+//! `verify`, `rename`, `set_notes`, `forget`, `revoke`, `change_grants`) is written through: the call blocks for one fsync,
+//! and when it returns `Ok` the decision survives a power cut. What merely happens (`touch`, `connected`) changes memory only and is
 //! written by [`TrustStore::flush`], which the node calls now and then and at shutdown: a flood of strangers on the network
 //! must not become a flood of fsyncs.
 //!
@@ -581,11 +581,21 @@ impl Mirror {
         }
     }
 
-    /// Takes over a record that was just written.
-    fn put(&mut self, record: PeerRecord) {
+    /// Takes over a record that was just written. What was noticed of the device during the write is newer and is kept.
+    fn put(&mut self, mut record: PeerRecord) {
         self.stale.remove(&record.id);
         self.unreadable.remove(record.id.as_bytes());
-        self.peers.insert(record.id, Entry { record, stored: true, dirty: false });
+        let mut dirty = false;
+        if let Some(live) = self.peers.remove(&record.id).map(|entry| entry.record)
+            && live.last_seen > record.last_seen
+        {
+            record.last_seen = live.last_seen;
+            if record.trust.is_trusted() {
+                record.addresses = live.addresses;
+            }
+            dirty = true;
+        }
+        self.peers.insert(record.id, Entry { record, stored: true, dirty });
     }
 
     /// Drops the stranger unseen for longest if there are as many as there may be.
