@@ -9,10 +9,10 @@
 //! ```
 //!
 //! All records live in memory behind a lock, so reads are cheap and never touch the disk. What the user decides (`pair`,
-//! `verify`, `rename`, `set_notes`, `forget`, `revoke`, `change_grants`) is written through: the call blocks for one fsync,
-//! and when it returns `Ok` the decision survives a power cut. What merely happens (`touch`, `connected`) changes memory only and is
-//! written by [`TrustStore::flush`], which the node calls now and then and at shutdown: a flood of strangers on the network
-//! must not become a flood of fsyncs.
+//! `verify`, `rename`, `set_notes`, `forget`, `revoke`, `set_grants`, `change_grants`) is written through: the call blocks
+//! for one fsync, and when it returns `Ok` the decision survives a power cut. What merely happens (`touch`, `connected`)
+//! changes memory only and is written by [`TrustStore::flush`], which the node calls now and then and at shutdown: a flood
+//! of strangers on the network must not become a flood of fsyncs.
 //!
 //! Revocations are also kept in a table of their own, with nothing in it that could fail to decode. A damaged peer record
 //! can therefore never turn a revoked device back into an unknown one.
