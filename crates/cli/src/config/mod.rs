@@ -1,0 +1,147 @@
+//! Configuration: what the keys are, where their values come from, and what is wrong with them.
+//!
+//! Four layers, later ones win: defaults (and the preset on top of them), `<home>/config.toml`, environment variables
+//! `HONEYLINK_<SECTION>_<KEY>`, `--set section.key=value`. Every value remembers the layer it came from, down to the
+//! line of the file, so `config show --origin` and every error can say it.
+//!
+//! [`schema`] is the one list of keys; the file, the environment, the help and the checks are all read from it. A key
+//! outside the list is an error in every layer: a typo must never be a setting that silently does nothing.
+
+mod edit;
+mod file;
+mod layers;
+mod problem;
+pub(crate) mod schema;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use edit::{EditError, set, unset};
+pub(crate) use layers::{Origin, Resolved, Sources, resolve};
+pub(crate) use problem::{Problem, ProblemKind};
+
+/// Every setting, with its default. See [`schema`] for what each means.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) node: Node,
+    pub(crate) discovery: Discovery,
+    pub(crate) transfer: Transfer,
+    pub(crate) session: Session,
+    pub(crate) log: Log,
+    pub(crate) daemon: Daemon,
+}
+
+/// `[node]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Node {
+    pub(crate) name: String,
+    #[serde(rename = "type")]
+    pub(crate) device_type: String,
+    pub(crate) port: u16,
+    pub(crate) reach: String,
+    pub(crate) preset: String,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            name: host_name(),
+            device_type: "desktop".to_owned(),
+            port: 0,
+            reach: "lan".to_owned(),
+            preset: "none".to_owned(),
+        }
+    }
+}
+
+/// `[discovery]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Discovery {
+    pub(crate) enabled: bool,
+    pub(crate) interfaces: Vec<String>,
+}
+
+impl Default for Discovery {
+    fn default() -> Self {
+        Self { enabled: true, interfaces: Vec::new() }
+    }
+}
+
+/// `[transfer]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Transfer {
+    pub(crate) into: PathBuf,
+    pub(crate) accept: String,
+}
+
+impl Default for Transfer {
+    fn default() -> Self {
+        Self { into: PathBuf::new(), accept: "ask".to_owned() }
+    }
+}
+
+/// `[session]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Session {
+    pub(crate) message_bytes_max: usize,
+    pub(crate) suspended_max_s: u64,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self { message_bytes_max: 1 << 20, suspended_max_s: 300 }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Log {
+    pub(crate) level: String,
+    pub(crate) format: String,
+    pub(crate) file_bytes_max: u64,
+    pub(crate) files_max: u32,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned(), format: "compact".to_owned(), file_bytes_max: 8 << 20, files_max: 4 }
+    }
+}
+
+/// `[daemon]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Daemon {
+    pub(crate) drain_s: u64,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self { drain_s: 10 }
+    }
+}
+
+/// What is wrong with a key's name that is none.
+pub(crate) fn unknown_key(name: &str) -> ProblemKind {
+    match layers::find_key(name) {
+        Err(kind) => kind,
+        Ok(key) => ProblemKind::Key { section: key.section().to_owned(), leaf: key.leaf().to_owned() },
+    }
+}
+
+/// The machine's name without its domain, as the name others see until a person chooses one.
+fn host_name() -> String {
+    let uname = rustix::system::uname();
+    let full = uname.nodename().to_string_lossy();
+    let short = full.split('.').next().unwrap_or_default();
+    if short.is_empty() { "device".to_owned() } else { short.chars().take(32).collect() }
+}

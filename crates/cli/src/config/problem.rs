@@ -1,0 +1,112 @@
+//! What is wrong in the configuration, said so that a person can fix it: where, which key, what is allowed.
+
+use std::fmt;
+
+use super::Origin;
+use super::schema::{self, Key};
+
+/// One thing wrong in the configuration, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Problem {
+    pub(crate) origin: Origin,
+    pub(crate) kind: ProblemKind,
+}
+
+/// What is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ProblemKind {
+    /// Not TOML; the parser's words.
+    Syntax(String),
+    /// The file cannot be read; the operating system's words.
+    Unreadable(String),
+    /// A section that does not exist.
+    Section { section: String },
+    /// A key that does not exist in a section that does.
+    Key { section: String, leaf: String },
+    /// An environment variable of a section, with a key that does not exist.
+    Variable { name: String },
+    /// A `--set` that is not `section.key=value`.
+    Assignment { text: String },
+    /// A section's name used as a key.
+    NotASection { section: String },
+    /// A value the key does not take.
+    Value { key: &'static str, shown: String },
+}
+
+impl Problem {
+    pub(crate) fn value(origin: Origin, key: &Key, shown: impl Into<String>) -> Self {
+        Self { origin, kind: ProblemKind::Value { key: key.name, shown: shown.into() } }
+    }
+
+    /// The problem without its place, for when the place is the command just typed.
+    pub(crate) fn bare(&self) -> String {
+        self.kind.to_string()
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.origin, self.kind)
+    }
+}
+
+impl fmt::Display for ProblemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax(why) | Self::Unreadable(why) => f.write_str(why),
+            Self::Section { section } => {
+                let all = schema::sections();
+                write!(
+                    f,
+                    "unknown section [{section}]{}; sections are {}",
+                    meant(section, &all),
+                    all.join(", ")
+                )
+            }
+            Self::Key { section, leaf } => {
+                let all = schema::keys_of(section);
+                let elsewhere = schema::KEYS.iter().find(|key| key.leaf() == leaf);
+                write!(f, "unknown key {leaf:?} in [{section}]")?;
+                match elsewhere {
+                    Some(key) if meant(leaf, &all).is_empty() => {
+                        write!(f, "; it belongs in [{}]", key.section())?;
+                    }
+                    Some(_) | None => f.write_str(&meant(leaf, &all))?,
+                }
+                write!(f, "; keys there are {}", all.join(", "))
+            }
+            Self::Variable { name } => {
+                let all: Vec<String> = schema::KEYS.iter().map(Key::variable).collect();
+                let all: Vec<&str> = all.iter().map(String::as_str).collect();
+                write!(
+                    f,
+                    "this variable sets nothing{}; `honeylink config show --origin` lists all keys",
+                    meant(name, &all)
+                )
+            }
+            Self::Assignment { text } => {
+                write!(f, "{text:?} must be section.key=value, as in --set node.name=studio")
+            }
+            Self::NotASection { section } => {
+                write!(f, "{section} is a section: write [{section}] and its keys below")
+            }
+            Self::Value { key, shown } => {
+                let allowed = schema::key(key).map(|key| key.kind.allowed()).unwrap_or_default();
+                write!(f, "{key} = {shown} is not allowed; it must be {allowed}")
+            }
+        }
+    }
+}
+
+/// `; did you mean "..."?` if one of the words is close enough to be a slip of the finger: one edit in a short word, two
+/// in a longer one (optimal string alignment, so that swapped letters count once).
+fn meant(written: &str, words: &[&str]) -> String {
+    let slips_max = if written.len() < 6 { 1 } else { 2 };
+    words
+        .iter()
+        .map(|word| (strsim::osa_distance(&written.to_lowercase(), &word.to_lowercase()), word))
+        .filter(|(slips, _)| *slips <= slips_max)
+        .min_by_key(|(slips, _)| *slips)
+        .map(|(_, word)| format!("; did you mean {word:?}?"))
+        .unwrap_or_default()
+}

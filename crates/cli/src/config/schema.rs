@@ -1,0 +1,270 @@
+//! The one list of configuration keys: name, kind, meaning, and whether a change works without a restart.
+
+use serde_json::Value;
+use tracing_subscriber::EnvFilter;
+
+/// One configuration key.
+#[derive(Debug)]
+pub(crate) struct Key {
+    /// Section and name, as in `node.port`.
+    pub(crate) name: &'static str,
+    /// What values it takes.
+    pub(crate) kind: Kind,
+    /// What it is for, in one sentence for the help and the generated file.
+    pub(crate) about: &'static str,
+}
+
+/// What values a key takes.
+#[derive(Debug)]
+pub(crate) enum Kind {
+    /// Text of so many bytes.
+    Text {
+        /// Fewest bytes.
+        min: usize,
+        /// Most bytes.
+        max: usize,
+    },
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// `true` or `false`.
+    Flag,
+    /// A whole number.
+    Integer {
+        /// Least value.
+        min: i64,
+        /// Greatest value.
+        max: i64,
+        /// What it counts; empty if it counts nothing.
+        unit: &'static str,
+    },
+    /// A list of words; in the environment and in flags separated by commas.
+    List,
+    /// A folder.
+    Folder,
+    /// A log level, or a filter as in `RUST_LOG`.
+    LogFilter,
+}
+
+/// All keys, in the order shown.
+pub(crate) const KEYS: &[Key] = &[
+    Key {
+        name: "node.name",
+        kind: Kind::Text { min: 1, max: 63 },
+        about: "The name other devices see. The machine's name unless set.",
+    },
+    Key {
+        name: "node.type",
+        kind: Kind::Choice(&["desktop", "laptop", "phone", "tablet", "server", "embedded"]),
+        about: "What kind of machine this is; other devices show a symbol for it.",
+    },
+    Key {
+        name: "node.port",
+        kind: Kind::Integer { min: 0, max: 65_535, unit: "" },
+        about: "UDP port to listen on. 0 takes any free one; set it if a firewall rule needs a fixed one.",
+    },
+    Key {
+        name: "node.reach",
+        kind: Kind::Choice(&["loopback", "lan", "wide"]),
+        about: "How far packets may go: this machine only, the local networks only, or the internet as well.",
+    },
+    Key {
+        name: "node.preset",
+        kind: Kind::Choice(&["none", "constrained"]),
+        about: "Other defaults for a kind of machine. `constrained`: little memory, little disk. Your own settings win.",
+    },
+    Key {
+        name: "discovery.enabled",
+        kind: Kind::Flag,
+        about: "Whether to announce this device and look for others (mDNS).",
+    },
+    Key {
+        name: "discovery.interfaces",
+        kind: Kind::List,
+        about: "Network interfaces to use for discovery, by name. Empty: all usable ones.",
+    },
+    Key {
+        name: "transfer.into",
+        kind: Kind::Folder,
+        about: "Folder for received files. Empty: `received` in the home of this device.",
+    },
+    Key {
+        name: "transfer.accept",
+        kind: Kind::Choice(&["ask", "paired", "all", "never"]),
+        about: "Who decides about offered files: you, each time; every paired device with the grant `files`; \
+                anyone who can connect; or nobody.",
+    },
+    Key {
+        name: "session.message_bytes_max",
+        kind: Kind::Integer { min: 1024, max: 16 << 20, unit: "bytes" },
+        about: "Largest message a link takes. Both sides check it before allocating.",
+    },
+    Key {
+        name: "session.suspended_max_s",
+        kind: Kind::Integer { min: 1, max: 86_400, unit: "seconds" },
+        about: "How long a link whose path broke waits to resume before it is closed. Longer keeps more in memory.",
+    },
+    Key {
+        name: "log.level",
+        kind: Kind::LogFilter,
+        about: "Least severe level to log: error, warn, info, debug or trace; or a filter as in RUST_LOG, which wins.",
+    },
+    Key {
+        name: "log.format",
+        kind: Kind::Choice(&["compact", "pretty", "json"]),
+        about: "How log lines look.",
+    },
+    Key {
+        name: "log.file_bytes_max",
+        kind: Kind::Integer { min: 16 << 10, max: 1 << 30, unit: "bytes" },
+        about: "Size at which the daemon starts a new log file.",
+    },
+    Key {
+        name: "log.files_max",
+        kind: Kind::Integer { min: 1, max: 100, unit: "files" },
+        about: "Log files kept; the oldest is deleted.",
+    },
+    Key {
+        name: "daemon.drain_s",
+        kind: Kind::Integer { min: 0, max: 3_600, unit: "seconds" },
+        about: "How long shutdown waits for running transfers. What is not finished by then resumes later.",
+    },
+];
+
+/// What the preset `name` changes: key and value.
+pub(crate) fn preset(name: &str) -> Vec<(&'static str, Value)> {
+    match name {
+        "constrained" => vec![
+            ("node.type", Value::from("embedded")),
+            ("session.message_bytes_max", Value::from(64 << 10)),
+            ("session.suspended_max_s", Value::from(60)),
+            ("log.level", Value::from("warn")),
+            ("log.file_bytes_max", Value::from(256 << 10)),
+            ("log.files_max", Value::from(2)),
+        ],
+        _ => Vec::new(),
+    }
+}
+
+/// The key called `name`.
+pub(crate) fn key(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.name == name)
+}
+
+/// The sections, in the order shown.
+pub(crate) fn sections() -> Vec<&'static str> {
+    let mut out: Vec<&'static str> = Vec::new();
+    for key in KEYS {
+        if out.last() != Some(&key.section()) {
+            out.push(key.section());
+        }
+    }
+    out
+}
+
+/// The keys of one section, without the section's name.
+pub(crate) fn keys_of(section: &str) -> Vec<&'static str> {
+    KEYS.iter().filter(|key| key.section() == section).map(Key::leaf).collect()
+}
+
+impl Key {
+    /// `node` of `node.port`.
+    pub(crate) fn section(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(section, _)| section)
+    }
+
+    /// `port` of `node.port`.
+    pub(crate) fn leaf(&self) -> &'static str {
+        self.name.split_once('.').map_or(self.name, |(_, leaf)| leaf)
+    }
+
+    /// `HONEYLINK_NODE_PORT` of `node.port`.
+    pub(crate) fn variable(&self) -> String {
+        format!("HONEYLINK_{}", self.name.replace('.', "_").to_uppercase())
+    }
+}
+
+impl Kind {
+    /// What may be written, as the end of the sentence "must be ...".
+    pub(crate) fn allowed(&self) -> String {
+        match self {
+            Self::Text { min, max } => format!("text of {min} to {max} bytes"),
+            Self::Choice(words) => format!("one of {}", words.join(", ")),
+            Self::Flag => "true or false".to_owned(),
+            Self::Integer { min, max, unit: "" } => format!("a whole number from {min} to {max}"),
+            Self::Integer { min, max, unit } => format!("a whole number from {min} to {max} ({unit})"),
+            Self::List => "a list of words, as in [\"eth0\", \"wlan0\"]".to_owned(),
+            Self::Folder => "a folder's path".to_owned(),
+            Self::LogFilter => {
+                "error, warn, info, debug, trace or a filter such as \"info,honeylink=debug\"".to_owned()
+            }
+        }
+    }
+
+    /// The value a person wrote without TOML's quotes, as in a variable or on the command line. `None`: not of this kind.
+    pub(crate) fn read(&self, text: &str) -> Option<Value> {
+        let value = match self {
+            Self::Text { .. } | Self::Choice(_) | Self::Folder | Self::LogFilter => Value::from(text),
+            Self::Flag => Value::from(text.parse::<bool>().ok()?),
+            Self::Integer { .. } => Value::from(text.replace('_', "").parse::<i64>().ok()?),
+            Self::List => text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect(),
+        };
+        self.takes(&value).then_some(value)
+    }
+
+    /// Whether the key takes this value.
+    pub(crate) fn takes(&self, value: &Value) -> bool {
+        match self {
+            Self::Text { min, max } => value.as_str().is_some_and(|s| s.len() >= *min && s.len() <= *max),
+            Self::Choice(words) => value.as_str().is_some_and(|s| words.contains(&s)),
+            Self::Flag => value.is_boolean(),
+            Self::Integer { min, max, .. } => value.as_i64().is_some_and(|n| n >= *min && n <= *max),
+            Self::List => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
+            Self::Folder => value.is_string(),
+            Self::LogFilter => value.as_str().is_some_and(|s| !s.is_empty() && EnvFilter::try_new(s).is_ok()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    /// Leaves of the default configuration, as `section.key`.
+    fn leaves() -> Vec<(String, Value)> {
+        let Value::Object(sections) = serde_json::to_value(Config::default()).unwrap() else {
+            panic!("a table")
+        };
+        let mut out = Vec::new();
+        for (section, keys) in sections {
+            for (leaf, value) in keys.as_object().unwrap() {
+                out.push((format!("{section}.{leaf}"), value.clone()));
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_field_has_a_key_and_every_key_a_field_whose_default_it_takes() {
+        for (name, value) in leaves() {
+            let key = key(&name).unwrap_or_else(|| panic!("{name} has no key"));
+            assert!(key.kind.takes(&value), "{name} does not take its default {value}");
+        }
+        assert_eq!(leaves().len(), KEYS.len());
+    }
+
+    #[test]
+    fn presets_set_existing_keys_to_values_they_take() {
+        for (name, value) in preset("constrained") {
+            assert!(key(name).unwrap().kind.takes(&value), "{name}");
+        }
+    }
+
+    #[test]
+    fn variables_of_different_keys_differ() {
+        let mut all: Vec<_> = KEYS.iter().map(Key::variable).collect();
+        all.sort();
+        all.dedup();
+        assert_eq!(all.len(), KEYS.len());
+    }
+}

@@ -1,0 +1,150 @@
+//! The promises of the configuration, with the words a person reads.
+
+use std::path::{Path, PathBuf};
+
+use super::*;
+
+fn sources(dir: &Path, toml: &str) -> Sources {
+    let file = dir.join("config.toml");
+    std::fs::write(&file, toml).unwrap();
+    Sources { file, ..Sources::default() }
+}
+
+fn problems(toml: &str) -> Vec<String> {
+    let dir = tempfile::tempdir().unwrap();
+    let sources = sources(dir.path(), toml);
+    let prefix = format!("{}/", dir.path().display());
+    resolve(&sources).unwrap_err().iter().map(|p| p.to_string().replace(&prefix, "")).collect()
+}
+
+fn origin<'a>(resolved: &'a Resolved, name: &str) -> &'a Origin {
+    resolved.entries().find(|(key, ..)| key.name == name).unwrap().2
+}
+
+#[test]
+fn no_file_at_all_gives_the_defaults() {
+    let resolved =
+        resolve(&Sources { file: PathBuf::from("/nowhere/config.toml"), ..Sources::default() }).unwrap();
+    assert_eq!(resolved.config, Config::default());
+    assert_eq!(*origin(&resolved, "node.reach"), Origin::Default);
+}
+
+#[test]
+fn a_mistyped_key_is_an_error_with_file_line_and_the_right_word() {
+    assert_eq!(
+        problems("# mine\n[node]\nreach = \"lan\"\nnmae = \"x\"\n"),
+        [
+            "config.toml:4: unknown key \"nmae\" in [node]; did you mean \"name\"?; keys there are name, type, port, reach, preset"
+        ]
+    );
+}
+
+#[test]
+fn a_bad_value_is_an_error_with_file_line_key_and_what_is_allowed() {
+    assert_eq!(
+        problems("[node]\nreach = \"galaxy\"\nport = 70000\n[discovery]\nenabled = \"yes\"\n"),
+        [
+            "config.toml:2: node.reach = \"galaxy\" is not allowed; it must be one of loopback, lan, wide",
+            "config.toml:3: node.port = 70000 is not allowed; it must be a whole number from 0 to 65535",
+            "config.toml:5: discovery.enabled = \"yes\" is not allowed; it must be true or false",
+        ]
+    );
+}
+
+#[test]
+fn unknown_sections_wrong_places_and_broken_toml_are_errors() {
+    assert_eq!(
+        problems("[nod]\nx = 1\n"),
+        [
+            "config.toml:1: unknown section [nod]; did you mean \"node\"?; sections are node, discovery, transfer, session, log, daemon"
+        ]
+    );
+    assert_eq!(
+        problems("[node]\nlevel = \"info\"\n"),
+        [
+            "config.toml:2: unknown key \"level\" in [node]; it belongs in [log]; keys there are name, type, port, reach, preset"
+        ]
+    );
+    assert_eq!(problems("node = 3\n"), ["config.toml:1: node is a section: write [node] and its keys below"]);
+    let broken = problems("[node]\nname = \"x\n");
+    assert!(broken[0].starts_with("config.toml:2: "), "{broken:?}");
+}
+
+#[test]
+fn variables_win_over_the_file_and_flags_over_variables() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut sources = sources(dir.path(), "[node]\nname = \"file\"\nport = 1\ntype = \"phone\"\n");
+    sources.environment = vec![
+        ("HONEYLINK_NODE_NAME".into(), "variable".into()),
+        ("HONEYLINK_NODE_PORT".into(), "2".into()),
+        ("HONEYLINK_DISCOVERY_INTERFACES".into(), "eth0, wlan0".into()),
+        ("HONEYLINK_HOME".into(), "/not/a/setting".into()),
+    ];
+    sources.assignments = vec!["node.port=3".into()];
+    let resolved = resolve(&sources).unwrap();
+    assert_eq!(resolved.config.node.device_type, "phone");
+    assert_eq!(resolved.config.node.name, "variable");
+    assert_eq!(resolved.config.node.port, 3);
+    assert_eq!(resolved.config.discovery.interfaces, ["eth0", "wlan0"]);
+    assert_eq!(*origin(&resolved, "node.type"), Origin::File { path: sources.file.clone(), line: 4 });
+    assert_eq!(*origin(&resolved, "node.name"), Origin::Variable("HONEYLINK_NODE_NAME".into()));
+    assert_eq!(*origin(&resolved, "node.port"), Origin::Flag);
+}
+
+#[test]
+fn a_mistyped_variable_or_flag_is_an_error() {
+    let sources = Sources {
+        file: PathBuf::from("/nowhere/config.toml"),
+        environment: vec![
+            ("HONEYLINK_NODE_NAEM".into(), "x".into()),
+            ("HONEYLINK_NODE_PORT".into(), "x".into()),
+        ],
+        assignments: vec!["node.prot=1".into(), "port".into()],
+    };
+    let problems: Vec<String> = resolve(&sources).unwrap_err().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        problems,
+        [
+            "HONEYLINK_NODE_NAEM: this variable sets nothing; did you mean \"HONEYLINK_NODE_NAME\"?; \
+             `honeylink config show --origin` lists all keys",
+            "HONEYLINK_NODE_PORT: node.port = \"x\" is not allowed; it must be a whole number from 0 to 65535",
+            "--set: unknown key \"prot\" in [node]; did you mean \"port\"?; keys there are name, type, port, reach, preset",
+            "--set: \"port\" must be section.key=value, as in --set node.name=studio",
+        ]
+    );
+}
+
+#[test]
+fn a_preset_changes_defaults_but_never_what_a_person_set() {
+    let dir = tempfile::tempdir().unwrap();
+    let sources = sources(dir.path(), "[node]\npreset = \"constrained\"\n[log]\nlevel = \"debug\"\n");
+    let resolved = resolve(&sources).unwrap();
+    assert_eq!(resolved.config.session.message_bytes_max, 64 << 10);
+    assert_eq!(*origin(&resolved, "session.message_bytes_max"), Origin::Preset("constrained".into()));
+    assert_eq!(resolved.config.log.level, "debug");
+}
+
+#[test]
+fn setting_a_key_keeps_comments_and_everything_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, "# my laptop\n[node]\nname = \"a\" # short\nport = 1\n").unwrap();
+    set(&file, "node.name", "b").unwrap();
+    set(&file, "log.level", "debug").unwrap();
+    assert!(unset(&file, "node.port").unwrap());
+    assert!(!unset(&file, "node.type").unwrap());
+    assert_eq!(
+        std::fs::read_to_string(&file).unwrap(),
+        "# my laptop\n[node]\nname = \"b\" # short\n\n[log]\nlevel = \"debug\"\n"
+    );
+}
+
+#[test]
+fn a_wrong_value_or_a_broken_file_is_left_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("config.toml");
+    std::fs::write(&file, "[node]\nnmae = \"a\"\n").unwrap();
+    assert!(matches!(set(&file, "node.port", "x"), Err(EditError::Wrong(_))));
+    assert!(matches!(set(&file, "node.port", "1"), Err(EditError::Broken { .. })));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "[node]\nnmae = \"a\"\n");
+}
