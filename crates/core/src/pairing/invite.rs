@@ -234,6 +234,19 @@ mod tests {
         );
     }
 
+    /// Version 1 to the byte; the value was made by an independent implementation.
+    #[test]
+    fn golden_text_of_version_one() {
+        let invite = sample(&["192.0.2.7:7843", "[2001:db8::1]:443"]);
+        let golden = concat!(
+            "HONEYLINK:P/",
+            "CE7OVEDTPJZNWIJXHICFGV5O26IZOKNPSG6DHNB33DBYSZSLAT4ZTROTBJ6OD3ARSN4MQT",
+            "2IPV3VVBIJYAAAEBY6UMQACDNYAAAAAAAAAAAAAAAAAAAQDOY",
+        );
+        assert_eq!(invite.to_qr_text().as_str(), golden);
+        assert_eq!(invite.hint(), Hint::Invite([0x43, 0x3d, 0x14, 0x86]));
+    }
+
     #[test]
     fn the_link_keeps_the_secret_in_the_fragment() {
         let invite = sample(&["192.0.2.7:7843"]);

@@ -6,10 +6,12 @@
 //!
 //! ```text
 //! transcript = H(label, version, purpose, hint, greeting, binding, guest id, host id, guest message, host message)
-//! keys       = HKDF(SPAKE2 key; role or use, transcript)
+//! keys       = HKDF(salt = label; SPAKE2 key; use || transcript)   use: "guest confirms ", "host confirms ", "session "
 //! guest MAC  = HMAC(guest key; transcript, guest card)
 //! host MAC   = HMAC(host key;  transcript, host card, guest MAC)
 //! ```
+//!
+//! Fields of the hash and parts under a MAC are each preceded by their length in four bytes.
 //!
 //! The guest proves first. A host that hears a wrong proof stops, so a guesser never holds a value made with the right
 //! code: each run of the ceremony tests one guess and the host counts it. The cards inside the MACs are how names get

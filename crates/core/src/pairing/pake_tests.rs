@@ -184,7 +184,8 @@ fn a_man_in_the_middle_fails_whatever_he_forwards() {
     assert_eq!(run(&at_guest, &at_host).unwrap_err(), PakeError::Mismatch);
 }
 
-/// Version 1, to the byte: another implementation that produces these strings interoperates.
+/// Version 1, to the byte: another implementation that produces these strings interoperates. An independent one, written
+/// from the module's description in another language, did.
 #[test]
 fn golden_run_of_version_one() {
     let (g, hello) = guest(&belief());

@@ -30,7 +30,7 @@ pub enum Refusal {
     )]
     WrongPurpose,
     /// The proof did not match.
-    #[error("wrong code")]
+    #[error("wrong code; if it was typed right, somebody may sit between the two devices")]
     WrongCode,
     /// Wrong codes have used up the tries of this window.
     #[error("too many wrong codes; try again in {} s", retry_after.as_secs())]
