@@ -24,11 +24,13 @@ fn fmt(house: &House) -> Verdict {
 }
 
 fn clippy(house: &House) -> Verdict {
-    plain(house, house.cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+    let mut command = house.cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--locked"]);
+    command.args(["--", "-D", "warnings"]);
+    plain(house, command)
 }
 
 fn doc(house: &House) -> Verdict {
-    let mut command = house.cargo(&["doc", "--no-deps", "--workspace", "--locked"]);
+    let mut command = house.cargo(&["doc", "--quiet", "--no-deps", "--workspace", "--locked"]);
     command.env("RUSTDOCFLAGS", "-D warnings");
     plain(house, command)
 }

@@ -30,6 +30,8 @@ pub(crate) fn run(house: &House, args: &[&str]) -> Result<(), String> {
         command.args(["run", "nightly", "cargo", "fuzz", "run", target, "--"]);
         command.arg(format!("-max_total_time={seconds}"));
         command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
+        // Sanitizer builds share nothing with the others; apart, neither locks nor evicts the other.
+        command.env("CARGO_TARGET_DIR", house.target.join("fuzz"));
         house.hand_over(command).map_err(|why| format!("{target}: {why}"))?;
     }
     Ok(())

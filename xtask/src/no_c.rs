@@ -8,7 +8,7 @@ use crate::house::House;
 use crate::step::Verdict;
 
 pub(crate) fn step(house: &House) -> Verdict {
-    let mut command = house.cargo(&["build", "--locked"]);
+    let mut command = house.cargo(&["build", "--quiet", "--locked"]);
     command.env("CARGO_TARGET_DIR", house.target.join("no-c"));
     for tool in ["CC", "CXX", "AR"] {
         command.env(tool, "/bin/false");
