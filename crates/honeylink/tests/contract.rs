@@ -1,5 +1,6 @@
 //! What every carrier promises to the application, told once and run on each backend: the same tests over the memory
 //! carrier and over real QUIC on loopback.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::time::Duration;
 

@@ -62,6 +62,7 @@ impl QuicCarrier {
             .alpns(alpns)
             .transport_config(transport_config())
             .clear_ip_transports();
+        let port = if port == 0 { free_port(reach)? } else { port };
         let (v4, v6) = match reach {
             Reach::Loopback => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
             Reach::Lan | Reach::Wide => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
@@ -121,14 +122,21 @@ impl QuicCarrier {
         })
     }
 
-    /// Tells iroh that interfaces or addresses changed, so that it looks again at once.
-    pub(crate) async fn network_change(&self) {
-        self.endpoint.network_change().await;
-    }
-
     pub(crate) async fn close(&self) {
         self.endpoint.close().await;
     }
+}
+
+/// A UDP port that is free for IPv4, so that the IPv6 socket can have the same one: a device announces one port.
+fn free_port(reach: Reach) -> Result<u16, BindError> {
+    let ip = match reach {
+        Reach::Loopback => Ipv4Addr::LOCALHOST,
+        Reach::Lan | Reach::Wide => Ipv4Addr::UNSPECIFIED,
+    };
+    std::net::UdpSocket::bind((ip, 0))
+        .and_then(|socket| socket.local_addr())
+        .map(|addr| addr.port())
+        .map_err(|error| BindError::Socket { port: 0, reason: error.to_string() })
 }
 
 /// QUIC parameters, each with its reason.
@@ -142,7 +150,7 @@ fn transport_config() -> QuicTransportConfig {
 
 /// One QUIC connection.
 #[derive(Clone, Debug)]
-pub struct QuicConn {
+pub(crate) struct QuicConn {
     inner: Connection,
     peer: DeviceId,
 }

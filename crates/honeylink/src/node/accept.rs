@@ -235,10 +235,3 @@ async fn refuse(carriage: Carriage, code: CloseCode, reason: &str) {
         let _ = tokio::time::timeout(HEADER_TIMEOUT, send.finished()).await;
     }
 }
-
-impl Inner {
-    /// A connection for pairing arrived.
-    fn pairing_arrived(self: &Arc<Self>, conn: Conn) {
-        conn.close(code::NOT_PAIRING, "this device is not in pairing mode");
-    }
-}

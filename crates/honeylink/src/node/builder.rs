@@ -5,21 +5,27 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use honeylink_core::identity::{DeviceType, SecretKey};
-use honeylink_core::limits::{MESSAGE_BYTES_CEILING, NAME_BYTES_MAX};
+use honeylink_core::identity::{DeviceId, DeviceType, SecretKey};
+use honeylink_core::limits::{MESSAGE_BYTES_CEILING, NAME_BYTES_MAX, STRANGER_CONNECTIONS_MAX};
 use honeylink_core::rng::Rng;
 use honeylink_core::session::Config as SessionConfig;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::listen::Listeners;
+use super::pairing::PairingHub;
 use super::pool::Pool;
 use super::{Carriers, Inner, Node, accept};
 use crate::carrier::memory::MemoryNetwork;
 use crate::carrier::quic::{BindError, QuicCarrier};
 use crate::carrier::{ALPN_LINK, ALPN_PAIR};
 use crate::clock::Clock;
+use crate::discovery::{
+    Announcement, Capabilities, Config, Discovery, DiscoveryError, PairingHint, Scope, TxtRecord,
+};
 use crate::store::Store;
+use crate::store::audit::AuditLog;
 use crate::store::home::{Home, HomeLayout};
 
 /// How far a node's packets may go.
@@ -69,6 +75,9 @@ pub enum BuildError {
     /// The sockets could not be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Discovery could not start.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
     /// The operating system gave no random bytes.
     #[error("the operating system gives no random bytes: {0}")]
     Entropy(String),
@@ -85,6 +94,19 @@ pub struct NodeBuilder {
     port: u16,
     memory: Option<MemoryNetwork>,
     session: SessionConfig,
+    discovery: DiscoverySetting,
+}
+
+/// Whether and how a node discovers others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum DiscoverySetting {
+    /// Within the node's reach, on the standard port.
+    #[default]
+    On,
+    /// Not at all: peers are reached by ticket or remembered address only.
+    Off,
+    /// On another multicast DNS port.
+    Port(u16),
 }
 
 impl NodeBuilder {
@@ -137,6 +159,21 @@ impl NodeBuilder {
         self
     }
 
+    /// Whether to announce this device and look for others by multicast DNS. Default: yes, within the node's reach.
+    #[must_use]
+    pub fn discovery(mut self, on: bool) -> Self {
+        self.discovery = if on { DiscoverySetting::On } else { DiscoverySetting::Off };
+        self
+    }
+
+    /// Discovers on another port than 5353, where only nodes with the same setting hear each other: for tests that must
+    /// not meet others on the same machine.
+    #[must_use]
+    pub fn discovery_port(mut self, port: u16) -> Self {
+        self.discovery = DiscoverySetting::Port(port);
+        self
+    }
+
     /// Largest message accepted, bytes. Default 1 MiB, at most 16 MiB. A larger limit costs that much memory per peer.
     #[must_use]
     pub fn message_bytes_max(mut self, bytes: usize) -> Self {
@@ -182,6 +219,8 @@ impl NodeBuilder {
                 Carriers::Quic(QuicCarrier::bind(&key, self.reach, self.port, alpns).await?)
             }
         };
+        let discovery = self.start_discovery(id, &name, &carriers)?;
+        let desk_rng = Rng::from_seed(rng.bytes());
         let inner = Arc::new(Inner {
             id,
             name: Mutex::new(name),
@@ -192,16 +231,52 @@ impl NodeBuilder {
             rng: Mutex::new(rng),
             carriers,
             store: Arc::new(store),
+            audit: home.as_ref().map(|home| AuditLog::new(home.layout().audit())),
             home,
             pool: Pool::new(id),
             manual: Mutex::new(BTreeMap::new()),
             listeners: Listeners::default(),
+            discovery,
+            pairing: Arc::new(PairingHub::new(desk_rng)),
+            strangers: Arc::new(Semaphore::new(STRANGER_CONNECTIONS_MAX)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         });
         inner.tasks.spawn(accept::run(inner.clone(), incoming));
         inner.tasks.spawn(inner.clone().housekeeping());
+        inner.mark_known();
+        inner.tasks.spawn(inner.clone().announce_desk());
+        inner.tasks.spawn(inner.clone().watch_nearby());
         Ok(Node { inner })
+    }
+
+    fn start_discovery(
+        &self,
+        id: DeviceId,
+        name: &str,
+        carriers: &Carriers,
+    ) -> Result<Option<Discovery>, BuildError> {
+        let (Carriers::Quic(quic), true) = (carriers, self.discovery != DiscoverySetting::Off) else {
+            return Ok(None);
+        };
+        let txt = TxtRecord {
+            id,
+            name: name.to_owned(),
+            device_type: self.device_type,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            caps: Capabilities::NONE,
+            pairing: PairingHint::Closed,
+        };
+        let port = quic.bound().first().map_or(0, std::net::SocketAddr::port);
+        let scope = match self.reach {
+            Reach::Loopback => Scope::Loopback,
+            Reach::Lan | Reach::Wide => Scope::Lan,
+        };
+        let mut config = Config::new(Announcement { txt, port }).scope(scope);
+        if let DiscoverySetting::Port(port) = self.discovery {
+            config = config.mdns_port(port);
+        }
+        Ok(Some(Discovery::start(config)?))
     }
 
     fn open_state(&self, rng: &mut Rng) -> Result<(SecretKey, Store, Option<Home>), BuildError> {
@@ -221,13 +296,7 @@ impl NodeBuilder {
 
     fn checked_name(&self) -> Result<String, BuildError> {
         let name = self.name.clone().unwrap_or_else(host_name);
-        let invalid = |reason: String| BuildError::InvalidSetting { setting: "name", reason };
-        if name.is_empty() || name.len() > NAME_BYTES_MAX {
-            return Err(invalid(format!("a name has 1 to {NAME_BYTES_MAX} bytes; this has {}", name.len())));
-        }
-        if name.chars().any(char::is_control) {
-            return Err(invalid("a name has no control characters".into()));
-        }
+        check_name(&name)?;
         Ok(name)
     }
 
@@ -241,6 +310,18 @@ impl NodeBuilder {
             reason: format!("{max} is not between 1 and {MESSAGE_BYTES_CEILING}"),
         })
     }
+}
+
+/// Whether a device may be called this.
+pub(super) fn check_name(name: &str) -> Result<(), BuildError> {
+    let invalid = |reason: String| Err(BuildError::InvalidSetting { setting: "name", reason });
+    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+        return invalid(format!("a name has 1 to {NAME_BYTES_MAX} bytes; this has {}", name.len()));
+    }
+    if name.chars().any(char::is_control) {
+        return invalid("a name has no control characters".into());
+    }
+    Ok(())
 }
 
 /// The machine's name up to the first dot, or a plain word where it has none.

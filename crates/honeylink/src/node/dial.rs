@@ -8,6 +8,8 @@ use honeylink_core::wire::link::CloseCode;
 
 use super::{Carriers, Inner, Reach};
 use crate::carrier::{ALPN_LINK, Conn, ConnLost};
+use crate::discovery::Scope;
+use crate::discovery::interfaces::{self, Interface};
 use crate::link::driver::{Dial, DialFailure};
 
 impl Dial for Arc<Inner> {
@@ -53,16 +55,17 @@ impl Inner {
 
     /// Every address the device may have, the freshest source first, within this node's reach.
     pub(super) fn addresses(&self, peer: &DeviceId) -> Vec<SocketAddr> {
-        let mut addrs = Vec::new();
+        let mut addrs = self.discovery.as_ref().map(|d| d.addresses_of(peer)).unwrap_or_default();
         let manual = self.manual.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         addrs.extend(manual.get(peer).into_iter().flatten().copied());
         drop(manual);
         if let Some(record) = self.store.trust().find(peer) {
             addrs.extend(record.addresses.iter().copied());
         }
+        let interfaces = interfaces::all().unwrap_or_default();
         let mut unique: Vec<SocketAddr> = Vec::new();
         for addr in addrs {
-            if self.within_reach(addr) && !unique.contains(&addr) {
+            if self.within_reach(addr, &interfaces) && !unique.contains(&addr) {
                 unique.push(addr);
             }
         }
@@ -71,18 +74,43 @@ impl Inner {
     }
 
     /// Whether packets may be sent to `addr` at all.
-    fn within_reach(&self, addr: SocketAddr) -> bool {
+    fn within_reach(&self, addr: SocketAddr, interfaces: &[Interface]) -> bool {
         match self.reach {
             Reach::Loopback => addr.ip().is_loopback(),
-            Reach::Lan | Reach::Wide => true,
+            Reach::Lan => interfaces::is_on_lan(addr.ip(), interfaces),
+            Reach::Wide => true,
         }
     }
 
-    /// The addresses others can reach this node at.
+    /// The addresses others can reach this node at, as far as its interfaces tell.
     pub(super) fn own_addrs(&self) -> Vec<SocketAddr> {
-        match &self.carriers {
-            Carriers::Quic(quic) => quic.bound(),
-            Carriers::Memory(_) => Vec::new(),
-        }
+        let Carriers::Quic(quic) = &self.carriers else {
+            return Vec::new();
+        };
+        let Some(port) = quic.bound().first().map(SocketAddr::port) else {
+            return Vec::new();
+        };
+        let scope = match self.reach {
+            Reach::Loopback => Scope::Loopback,
+            Reach::Lan | Reach::Wide => Scope::Lan,
+        };
+        let interfaces = interfaces::usable(interfaces::all().unwrap_or_default(), scope);
+        let mut addrs: Vec<_> = interfaces
+            .iter()
+            .flat_map(|interface| &interface.nets)
+            .map(|net| SocketAddr::new(net.addr(), port))
+            .filter(|addr| !is_scoped(addr))
+            .collect();
+        // IPv4 first: shorter in an invite, and never scoped to one interface.
+        addrs.sort_by_key(|addr| (addr.is_ipv6(), addr.ip().is_loopback()));
+        addrs
+    }
+}
+
+/// Whether an address means something only together with an interface: useless in an invite or ticket.
+fn is_scoped(addr: &SocketAddr) -> bool {
+    match addr {
+        SocketAddr::V4(_) => false,
+        SocketAddr::V6(v6) => v6.ip().is_unicast_link_local(),
     }
 }

@@ -5,6 +5,8 @@ mod accept;
 mod builder;
 mod dial;
 mod listen;
+mod pairing;
+mod peers;
 mod pool;
 mod target;
 
@@ -17,22 +19,26 @@ use honeylink_core::identity::{DeviceId, DeviceType};
 use honeylink_core::rng::Rng;
 use honeylink_core::session::{Config as SessionConfig, Role, State};
 use honeylink_core::wire::link::{CloseCode, SessionId, is_protocol_name};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::builder::{BuildError, NodeBuilder, Reach};
 pub use self::listen::Listener;
+pub use self::pairing::{FetchStream, JoinError, PairingEvent, PairingOpening, PairingOptions};
 use self::pool::Pool;
 pub use self::target::{ConnectError, InvalidTicket, ListenError, Target, Ticket};
 use crate::carrier::memory::MemoryNetwork;
 use crate::carrier::quic::QuicCarrier;
 use crate::carrier::{Conn, PathReport, code};
 use crate::clock::Clock;
+use crate::discovery::{Device, Discovery, Subscription};
 use crate::link::Link;
 use crate::link::driver::drive_initiator;
 use crate::link::shared::LinkShared;
 use crate::store::Store;
-use crate::store::home::Home;
+use crate::store::audit::AuditLog;
+use crate::store::home::{Home, HomeLayout};
 
 /// A connection without links is closed after this long.
 const IDLE_MAX: Duration = Duration::from_secs(60);
@@ -67,10 +73,15 @@ pub(crate) struct Inner {
     store: Arc<Store>,
     /// Holds the folder's lock for as long as the node lives.
     home: Option<Home>,
+    audit: Option<AuditLog>,
     pool: Pool,
     /// Addresses given by hand or by ticket.
     manual: Mutex<BTreeMap<DeviceId, Vec<SocketAddr>>>,
     listeners: listen::Listeners,
+    discovery: Option<Discovery>,
+    pairing: Arc<pairing::PairingHub>,
+    /// Room for connections of devices that are not paired.
+    strangers: Arc<Semaphore>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -111,7 +122,20 @@ impl Node {
     /// The name others see.
     #[must_use]
     pub fn name(&self) -> String {
-        self.inner.name.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.inner.own_name()
+    }
+
+    /// Changes the name others see, from now on.
+    ///
+    /// # Errors
+    /// [`BuildError::InvalidSetting`] if the name cannot be used.
+    pub fn set_name(&self, name: &str) -> Result<(), BuildError> {
+        builder::check_name(name)?;
+        self.inner.name.lock().unwrap_or_else(PoisonError::into_inner).replace_range(.., name);
+        if let Some(discovery) = &self.inner.discovery {
+            discovery.announce(|announcement| name.clone_into(&mut announcement.txt.name));
+        }
+        Ok(())
     }
 
     /// What kind of machine this device says it is.
@@ -141,10 +165,28 @@ impl Node {
         &self.inner.store
     }
 
+    /// The folder that holds everything of this device, if it has one.
+    #[must_use]
+    pub fn home(&self) -> Option<&HomeLayout> {
+        self.inner.home.as_ref().map(Home::layout)
+    }
+
     /// A ticket with which another device finds this one: its id and addresses. It grants nothing.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
         Ticket { id: self.id(), addrs: self.inner.own_addrs() }
+    }
+
+    /// Who is around: a snapshot, then what changes. `None` if discovery is off or the carrier has none.
+    #[must_use]
+    pub fn nearby(&self) -> Option<Subscription> {
+        self.inner.discovery.as_ref().map(Discovery::events)
+    }
+
+    /// Every device that is around now.
+    #[must_use]
+    pub fn nearby_now(&self) -> Vec<Device> {
+        self.inner.discovery.as_ref().map(Discovery::snapshot).unwrap_or_default()
     }
 
     /// Remembers where a device can be reached, for as long as the node runs.
@@ -218,6 +260,10 @@ impl Node {
 }
 
 impl Inner {
+    fn own_name(&self) -> String {
+        self.name.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Random bytes from the node's generator, which the system seeded.
     fn random<const N: usize>(&self) -> [u8; N] {
         self.rng.lock().unwrap_or_else(PoisonError::into_inner).bytes()
@@ -256,6 +302,9 @@ impl Inner {
         let closed = tokio::time::timeout(SHUTDOWN_PHASE_MAX, futures_util::future::join_all(closing)).await;
         for error in closed.unwrap_or_default().into_iter().filter_map(Result::err) {
             report.undelivered.push(error.to_string());
+        }
+        if let Some(discovery) = &self.discovery {
+            discovery.shutdown().await;
         }
         // Persisting.
         let store = self.store.clone();
