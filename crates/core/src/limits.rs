@@ -89,3 +89,6 @@ pub const TRANSFER_ENTRIES_MAX: usize = 1_000_000;
 pub const TRANSFER_PATH_BYTES_MAX: usize = 1024;
 /// Deepest folder nesting in a transfer.
 pub const TRANSFER_DEPTH_MAX: usize = 64;
+
+/// Longest chat message, in bytes of UTF-8; longer texts go as files.
+pub const CHAT_MESSAGE_BYTES_MAX: usize = 16 << 10;

@@ -26,6 +26,7 @@
 //!
 //! | module | what it is |
 //! |---|---|
+//! | [`services`] | what people do with links: chat, files, pipes |
 //! | [`node`] | the device: builder, connect, listen, shutdown |
 //! | [`link`] | what an application holds to one peer |
 //! | [`carrier`] | ways to move bytes to a neighbour: QUIC, memory |
@@ -42,6 +43,7 @@ pub mod discovery;
 pub mod link;
 pub mod node;
 pub mod pairing;
+pub mod services;
 pub mod store;
 pub mod testing;
 

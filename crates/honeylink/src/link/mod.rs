@@ -200,6 +200,12 @@ impl Link {
         self.shared().watch_state()
     }
 
+    /// Why the link is over; says that it is closing while it is not.
+    #[must_use]
+    pub fn why_closed(&self) -> LinkClosed {
+        self.shared().why_closed()
+    }
+
     /// Closes the link. Everything accepted before is delivered, or the error says what may not have been.
     ///
     /// # Errors

@@ -241,6 +241,7 @@ impl NodeBuilder {
             strangers: Arc::new(Semaphore::new(STRANGER_CONNECTIONS_MAX)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
+            over: CancellationToken::new(),
         });
         inner.tasks.spawn(accept::run(inner.clone(), incoming));
         inner.tasks.spawn(inner.clone().housekeeping());

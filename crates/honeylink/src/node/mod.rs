@@ -83,7 +83,10 @@ pub(crate) struct Inner {
     /// Room for connections of devices that are not paired.
     strangers: Arc<Semaphore>,
     tasks: TaskTracker,
+    /// No new work.
     stop: CancellationToken,
+    /// Links and sockets are closed: what still runs ends.
+    over: CancellationToken,
 }
 
 /// A peer that is connected now.
@@ -240,6 +243,25 @@ impl Node {
         self.inner.listeners.register(protocol)
     }
 
+    /// The paired device that is meant.
+    ///
+    /// # Errors
+    /// [`ConnectError`] if the name fits no device or several, or the device is not paired.
+    pub fn resolve(&self, target: impl Into<Target>) -> Result<DeviceId, ConnectError> {
+        self.inner.resolve(target.into())
+    }
+
+    /// Runs a task that the node owns: it is cancelled when the node has shut down.
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let over = self.inner.over.clone();
+        self.inner.tasks.spawn(async move { over.run_until_cancelled(task).await });
+    }
+
+    /// A random id for a message or a transfer.
+    pub(crate) fn random_id(&self) -> [u8; 16] {
+        self.inner.random()
+    }
+
     /// The peers with a live connection.
     #[must_use]
     pub fn connected(&self) -> Vec<ConnectedPeer> {
@@ -324,6 +346,7 @@ impl Inner {
             }
             Carriers::Memory(network) => network.detach(self.id),
         }
+        self.over.cancel();
         self.tasks.close();
         if tokio::time::timeout(SHUTDOWN_PHASE_MAX, self.tasks.wait()).await.is_err() {
             report.stuck_tasks = self.tasks.len();
@@ -350,5 +373,14 @@ impl Inner {
                 tracing::warn!(%error, "sightings of peers could not be written; they stay in memory");
             }
         }
+    }
+}
+
+/// Runs what waits for the disk where waiting is allowed.
+pub(crate) async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        // Blocking work is never cancelled, so it panicked, and its panic is ours.
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }

@@ -75,11 +75,7 @@ impl Inner {
     /// Runs a decision that waits for the disk where waiting is allowed.
     async fn on_disk<T: Send + 'static>(&self, decide: impl FnOnce(&TrustStore) -> T + Send + 'static) -> T {
         let store = self.store.clone();
-        match tokio::task::spawn_blocking(move || decide(store.trust())).await {
-            Ok(decided) => decided,
-            // A decision that panicked or was cancelled took the process with it.
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        super::on_disk(move || decide(store.trust())).await
     }
 
     /// Records a device that finished a ceremony.
