@@ -32,4 +32,5 @@ pub mod pairing;
 pub mod rng;
 pub mod session;
 pub mod time;
+pub mod transfer;
 pub mod wire;

@@ -89,6 +89,22 @@ pub const TRANSFER_ENTRIES_MAX: usize = 1_000_000;
 pub const TRANSFER_PATH_BYTES_MAX: usize = 1024;
 /// Deepest folder nesting in a transfer.
 pub const TRANSFER_DEPTH_MAX: usize = 64;
+/// Longest single file or folder name in a transfer, in bytes: what ext4, APFS and NTFS can all hold.
+pub const TRANSFER_NAME_BYTES_MAX: usize = 255;
+/// Largest control frame of a transfer, in bytes. A listing is cut into frames of this size.
+pub const TRANSFER_FRAME_BYTES_MAX: usize = 64 << 10;
+/// Largest data frame of a transfer, in bytes of file content.
+pub const TRANSFER_CHUNK_BYTES_MAX: usize = 1 << 20;
+/// Files up to this size, in bytes, travel in one frame together with their hash.
+pub const TRANSFER_WHOLE_BYTES_MAX: usize = 64 << 10;
+/// Entries that may be listed ahead of the one whose content is on its way.
+pub const TRANSFER_WINDOW_ENTRIES_MAX: usize = 2048;
+/// Half-received files a receiver offers to continue at the same time; the rest start again.
+pub const TRANSFER_PARTIAL_CLAIMS_MAX: usize = 64;
+/// Remarks (skipped, renamed entries) a transfer report keeps; further ones are only counted.
+pub const TRANSFER_NOTES_MAX: usize = 256;
+/// Names tried (`name (2)`, `name (3)`, ...) before a transfer gives up finding a free one.
+pub const TRANSFER_RENAMES_MAX: u32 = 10_000;
 
 /// Longest chat message, in bytes of UTF-8; longer texts go as files.
 pub const CHAT_MESSAGE_BYTES_MAX: usize = 16 << 10;

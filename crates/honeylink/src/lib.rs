@@ -32,6 +32,7 @@
 //! | [`carrier`] | ways to move bytes to a neighbour: QUIC, memory |
 //! | [`discovery`] | who is around: multicast DNS and the nearby table |
 //! | [`crypto`] | QUIC's cryptography without a C compiler |
+//! | [`transfer`] | files and folders over one stream |
 //! | [`store`] | everything that survives a crash: identity, trust, history |
 //!
 //! Protocol decisions live in [`honeylink_core`], as pure machines; this crate is the shell around them.
@@ -46,6 +47,7 @@ pub mod pairing;
 pub mod services;
 pub mod store;
 pub mod testing;
+pub mod transfer;
 
 pub use honeylink_core::identity::{DeviceId, DeviceType};
 pub use honeylink_core::session::State;
