@@ -257,6 +257,11 @@ impl Node {
         self.inner.tasks.spawn(async move { over.run_until_cancelled(task).await });
     }
 
+    /// Writes a line of the audit log, if this node keeps one.
+    pub(crate) fn audit(&self, event: &crate::store::audit::AuditEvent<'_>) {
+        self.inner.audit(event);
+    }
+
     /// A random id for a message or a transfer.
     pub(crate) fn random_id(&self) -> [u8; 16] {
         self.inner.random()

@@ -68,6 +68,11 @@ impl FetchStream {
         self.conn.paths().into_iter().next()
     }
 
+    /// The two directions of the stream, and what is left of it.
+    pub(crate) fn split(self) -> (FetchEnd, SendStream, RecvStream) {
+        (FetchEnd { conn: self.conn }, self.send, self.recv)
+    }
+
     /// Ends the connection after the transfer. The side that received the last byte calls it.
     pub fn close(&self) {
         self.conn.close(code::DONE, "done");
@@ -75,6 +80,27 @@ impl FetchStream {
 
     /// Waits until the other side ended the connection, or a moment.
     pub async fn closed(&self) {
+        // Whoever does not close in time loses nothing: the transfer was confirmed before.
+        let _ = tokio::time::timeout(FAREWELL, self.conn.closed()).await;
+    }
+}
+
+/// The connection of a [`FetchStream`] whose directions were taken.
+#[derive(Debug)]
+pub(crate) struct FetchEnd {
+    conn: Conn,
+}
+
+impl FetchEnd {
+    pub(crate) fn path(&self) -> Option<crate::PathReport> {
+        self.conn.paths().into_iter().next()
+    }
+
+    pub(crate) fn close(&self) {
+        self.conn.close(code::DONE, "done");
+    }
+
+    pub(crate) async fn closed(&self) {
         // Whoever does not close in time loses nothing: the transfer was confirmed before.
         let _ = tokio::time::timeout(FAREWELL, self.conn.closed()).await;
     }

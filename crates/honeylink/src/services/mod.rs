@@ -4,7 +4,9 @@
 //! A service runs until its node shuts down; dropping its handle stops nothing that is under way.
 
 pub mod chat;
+pub mod files;
 pub mod pipe;
 
 pub use self::chat::Chat;
+pub use self::files::Files;
 pub use self::pipe::Pipes;

@@ -1,0 +1,278 @@
+//! Sending files: the link, the engine, another try when the connection breaks.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use honeylink_core::identity::DeviceId;
+use honeylink_core::wire::link::Class;
+use tokio::time::Instant;
+
+use super::{Done, Ended, FileError, FileEvent, Files, PROTOCOL, Running, Shared};
+use crate::carrier::PathReport;
+use crate::clock::unix_ms;
+use crate::link::{Link, StreamError};
+use crate::node::{ConnectError, FetchStream, Target};
+use crate::store::audit::AuditEvent;
+use crate::store::transfers::{Direction, TransferId, TransferRecord, TransferState};
+use crate::transfer::{Decision, Handle, Offer, SendError, SendOptions, SendReport, Sources, send};
+
+/// How long a broken transfer tries to go on before it is left for another day.
+const PATIENCE: Duration = Duration::from_secs(300);
+/// First wait before another try; doubles up to [`RETRY_MAX`].
+const RETRY_FIRST: Duration = Duration::from_millis(200);
+/// Longest wait before another try.
+const RETRY_MAX: Duration = Duration::from_secs(5);
+
+impl Files {
+    /// Sends files and folders to a paired device, and returns when all of it is verified and in place there. A broken
+    /// connection is waited out for five minutes.
+    ///
+    /// # Errors
+    /// [`FileError`]; [`FileError::is_resumable`] says whether the same call continues later.
+    pub async fn send(
+        &self,
+        target: impl Into<Target>,
+        paths: &[PathBuf],
+        handle: Handle,
+    ) -> Result<Ended, FileError> {
+        let shared = &self.shared;
+        let peer = shared.node.resolve(target)?;
+        let sources = sources_of(paths).await?;
+        let id = sources.id(&scope(shared.node.id(), peer));
+        let run = Outgoing { shared, peer, id: TransferId(id.0), sources, paths, handle };
+        run.to_the_end(Via::Link).await
+    }
+
+    /// Sends files and folders over a one-time code's stream.
+    ///
+    /// # Errors
+    /// [`FileError`]; a new code for the same files continues where this stopped.
+    pub async fn send_once(
+        &self,
+        stream: FetchStream,
+        paths: &[PathBuf],
+        handle: Handle,
+    ) -> Result<Ended, FileError> {
+        let shared = &self.shared;
+        let sources = sources_of(paths).await?;
+        let peer = stream.peer;
+        let id = sources.id(&scope(shared.node.id(), peer));
+        let run = Outgoing { shared, peer, id: TransferId(id.0), sources, paths, handle };
+        run.to_the_end(Via::Fetch(Box::new(stream))).await
+    }
+}
+
+/// Tells pairs of devices apart, so that the same file sent to two peers is two transfers.
+fn scope(from: DeviceId, to: DeviceId) -> Vec<u8> {
+    [*from.as_bytes(), *to.as_bytes()].concat()
+}
+
+async fn sources_of(paths: &[PathBuf]) -> Result<Sources, FileError> {
+    let paths = paths.to_vec();
+    Ok(crate::node::on_disk(move || Sources::new(paths)).await?)
+}
+
+enum Via {
+    Link,
+    Fetch(Box<FetchStream>),
+}
+
+struct Outgoing<'a> {
+    shared: &'a Arc<Shared>,
+    peer: DeviceId,
+    id: TransferId,
+    sources: Sources,
+    paths: &'a [PathBuf],
+    handle: Handle,
+}
+
+impl Outgoing<'_> {
+    async fn to_the_end(self, via: Via) -> Result<Ended, FileError> {
+        let name = self.sources.name();
+        let running = Running {
+            id: self.id,
+            direction: Direction::Outgoing,
+            peer: self.peer,
+            name: name.clone(),
+            handle: self.handle.clone(),
+        };
+        let _running = self.shared.begin(running).ok_or(FileError::Busy)?;
+        self.record(&name).await;
+        let result = match via {
+            Via::Link => self.over_links().await,
+            Via::Fetch(stream) => self.over_fetch(*stream).await,
+        };
+        let result = result.map(|(report, path)| done(report, path)).map_err(Arc::new);
+        self.shared.note_end(self.id, &result).await;
+        let ended = Ended { id: self.id, direction: Direction::Outgoing, peer: self.peer, name, result };
+        self.shared.tell(FileEvent::Ended(ended.clone()));
+        Ok(ended)
+    }
+
+    /// Tries until it works, a side says no, or the patience is over.
+    async fn over_links(&self) -> Result<(SendReport, Option<PathReport>), FileError> {
+        let mut link: Option<Link> = None;
+        let mut wait = RETRY_FIRST;
+        let mut broken_since = None;
+        loop {
+            let before = self.moved();
+            let error = match self.attempt(&mut link).await {
+                Ok(done) => return Ok(done),
+                Err(error) => error,
+            };
+            if !may_retry(&error, broken_since.is_some()) {
+                return Err(error);
+            }
+            // Progress starts the patience afresh: only a peer that stays away uses it up.
+            if self.moved() > before {
+                (broken_since, wait) = (None, RETRY_FIRST);
+            }
+            let since = *broken_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= PATIENCE {
+                return Err(FileError::GaveUp(PATIENCE));
+            }
+            tracing::info!(%error, "the transfer was interrupted; trying again");
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_MAX);
+        }
+    }
+
+    fn moved(&self) -> u64 {
+        self.handle.progress().borrow().bytes_done
+    }
+
+    async fn attempt(&self, link: &mut Option<Link>) -> Result<(SendReport, Option<PathReport>), FileError> {
+        let open = match link.take() {
+            Some(open) if open.state() != crate::State::Closed => open,
+            Some(_) | None => self.shared.node.connect(self.peer, PROTOCOL).await?,
+        };
+        let stream = match open.open_stream(Class::Bulk).await {
+            Ok(stream) => stream,
+            Err(error @ (StreamError::ConnectionLost(_) | StreamError::Closed(_))) => {
+                let lost = std::io::Error::new(std::io::ErrorKind::ConnectionReset, error.to_string());
+                return Err(SendError::Stream(lost).into());
+            }
+        };
+        let options = SendOptions { id: crate::transfer::TransferId(self.id.0) };
+        let sent = send(stream.recv, stream.send, self.sources.clone(), options, &self.handle).await;
+        let path = open.path();
+        *link = Some(open);
+        Ok((sent?, path))
+    }
+
+    async fn over_fetch(&self, stream: FetchStream) -> Result<(SendReport, Option<PathReport>), FileError> {
+        let options = SendOptions { id: crate::transfer::TransferId(self.id.0) };
+        let (stream, out, inn) = stream.split();
+        let sent = send(inn, out, self.sources.clone(), options, &self.handle).await;
+        let path = stream.path();
+        if sent.is_ok() {
+            stream.closed().await;
+        } else {
+            stream.close();
+        }
+        Ok((sent?, path))
+    }
+
+    async fn record(&self, name: &str) {
+        let now = unix_ms();
+        let record = TransferRecord {
+            id: self.id,
+            direction: Direction::Outgoing,
+            peer: Some(self.peer),
+            name: name.to_owned(),
+            files: 0,
+            total_bytes: 0,
+            done_bytes: 0,
+            state: TransferState::Active,
+            destination: None,
+            sources: self.paths.to_vec(),
+            error: String::new(),
+            created: now,
+            updated: now,
+        };
+        self.shared.note_begin(record).await;
+    }
+}
+
+/// Whether another try can help. Before the first stream worked, a refusal is an answer and not an accident.
+fn may_retry(error: &FileError, broken_before: bool) -> bool {
+    match error {
+        FileError::Send(SendError::Stream(_)) => true,
+        FileError::Connect(ConnectError::Unreachable { .. }) => broken_before,
+        FileError::Connect(_)
+        | FileError::Send(_)
+        | FileError::Receive(_)
+        | FileError::GaveUp(_)
+        | FileError::Stopped
+        | FileError::Busy => false,
+    }
+}
+
+fn done(report: SendReport, path: Option<PathReport>) -> Done {
+    Done {
+        files: report.files,
+        bytes: report.bytes,
+        bytes_kept: report.bytes_kept,
+        moving: report.moving,
+        path,
+        digest: report.digest,
+        placed: vec![],
+        notes: report.notes,
+    }
+}
+
+/// The list of transfers on disk. It serves people; a transfer goes on if it cannot be written.
+impl Shared {
+    pub(super) async fn note_begin(&self, record: TransferRecord) {
+        let store = self.node.store().clone();
+        let noted = crate::node::on_disk(move || {
+            let log = store.transfers();
+            if log.find(&record.id).is_some() {
+                log.remove(&record.id)?;
+            }
+            log.add(record)
+        })
+        .await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, "the list of transfers could not be written");
+        }
+    }
+
+    pub(super) async fn note_progress(&self, id: TransferId, bytes: u64) {
+        let store = self.node.store().clone();
+        let noted =
+            crate::node::on_disk(move || store.transfers().progress(&id, bytes, unix_ms())).await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, "the progress of a transfer could not be written");
+        }
+    }
+
+    pub(super) async fn note_end(&self, id: TransferId, result: &Result<Done, Arc<FileError>>) {
+        let (state, text, bytes) = match result {
+            Ok(done) => (TransferState::Done, String::new(), Some(done.bytes)),
+            Err(error) => (error.state(), error.to_string(), None),
+        };
+        let store = self.node.store().clone();
+        let noted = crate::node::on_disk(move || {
+            if let Some(bytes) = bytes {
+                store.transfers().progress(&id, bytes, unix_ms())?;
+            }
+            store.transfers().set_state(&id, state, &text, unix_ms())
+        })
+        .await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, "the end of a transfer could not be written");
+        }
+    }
+
+    pub(super) fn audit_offer(&self, peer: DeviceId, id: TransferId, offer: &Offer, decision: &Decision) {
+        let name = &offer.name;
+        self.node.audit(&match decision {
+            Decision::Accept => {
+                AuditEvent::TransferAccepted { peer, transfer: id, name, bytes: offer.bytes }
+            }
+            Decision::Decline(reason) => AuditEvent::TransferDeclined { peer, transfer: id, name, reason },
+        });
+    }
+}
