@@ -6,7 +6,7 @@ use std::time::Duration;
 use honeylink_core::identity::DeviceId;
 use tokio::sync::oneshot;
 
-use super::{Accept, ANSWER_MAX, Done, Ended, FileError, FileEvent, Files, Policy, Running, Shared, locked};
+use super::{ANSWER_MAX, Accept, Done, Ended, FileError, FileEvent, Files, Policy, Running, Shared, locked};
 use crate::carrier::{PathReport, RecvStream, SendStream};
 use crate::clock::unix_ms;
 use crate::link::{Link, Stream};
@@ -50,8 +50,7 @@ impl Files {
         policy: Policy,
         handle: Handle,
     ) -> Result<Ended, FileError> {
-        let run =
-            Run { shared: &self.shared, peer: stream.peer, policy, rule: Rule::CodeWasTyped, handle };
+        let run = Run { shared: &self.shared, peer: stream.peer, policy, rule: Rule::CodeWasTyped, handle };
         let (stream, send, recv) = stream.split();
         let ended = run.receive(recv, send, || stream.path()).await;
         stream.close();
@@ -99,7 +98,7 @@ impl Run<'_> {
         let work = receive(recv, send, &into, decide, options, &self.handle);
         let result = self.while_recording(&known, work).await;
         let offer = locked(&known).take()?;
-        let id = TransferId(offer.id.0);
+        let id = TransferId(offer.id);
         let result = match result {
             Ok(report) => Ok(Done {
                 files: report.offer.files,
@@ -114,8 +113,7 @@ impl Run<'_> {
             Err(error) => Err(Arc::new(FileError::from(error))),
         };
         self.conclude(id, &result).await;
-        let ended =
-            Ended { id, direction: Direction::Incoming, peer: self.peer, name: offer.name, result };
+        let ended = Ended { id, direction: Direction::Incoming, peer: self.peer, name: offer.name, result };
         locked(&self.shared.running).remove(&id);
         self.shared.tell(FileEvent::Ended(ended.clone()));
         Some(ended)
@@ -132,7 +130,7 @@ impl Run<'_> {
             tokio::select! {
                 done = &mut work => return done,
                 () = tokio::time::sleep(RECORD_EVERY) => {
-                    let id = locked(known).as_ref().map(|offer| TransferId(offer.id.0));
+                    let id = locked(known).as_ref().map(|offer| TransferId(offer.id));
                     let done = self.handle.progress().borrow().bytes_done;
                     if let Some(id) = id {
                         self.shared.note_progress(id, done).await;
@@ -143,7 +141,7 @@ impl Run<'_> {
     }
 
     async fn decide(&self, offer: Offer) -> Decision {
-        let id = TransferId(offer.id.0);
+        let id = TransferId(offer.id);
         let decision = self.judge(id, &offer).await;
         self.shared.audit_offer(self.peer, id, &offer, &decision);
         if decision == Decision::Accept {

@@ -157,7 +157,10 @@ impl FileError {
             Self::GaveUp(_) | Self::Stopped | Self::Connect(ConnectError::Unreachable { .. }) => true,
             Self::Send(error) => matches!(error, SendError::Stream(_)),
             Self::Receive(error) => {
-                matches!(error, ReceiveError::Stream(_) | ReceiveError::Disk(_) | ReceiveError::NoSpace { .. })
+                matches!(
+                    error,
+                    ReceiveError::Stream(_) | ReceiveError::Disk(_) | ReceiveError::NoSpace { .. }
+                )
             }
             Self::Connect(_) | Self::Busy => false,
         }

@@ -40,8 +40,8 @@ impl Files {
         let peer = shared.node.resolve(target)?;
         let sources = sources_of(paths).await?;
         let id = sources.id(&scope(shared.node.id(), peer));
-        let run = Outgoing { shared, peer, id: TransferId(id.0), sources, paths, handle };
-        run.to_the_end(Via::Link).await
+        let run = Outgoing { shared, peer, id: TransferId(id), sources, paths, handle };
+        run.finish(Via::Link).await
     }
 
     /// Sends files and folders over a one-time code's stream.
@@ -58,8 +58,8 @@ impl Files {
         let sources = sources_of(paths).await?;
         let peer = stream.peer;
         let id = sources.id(&scope(shared.node.id(), peer));
-        let run = Outgoing { shared, peer, id: TransferId(id.0), sources, paths, handle };
-        run.to_the_end(Via::Fetch(Box::new(stream))).await
+        let run = Outgoing { shared, peer, id: TransferId(id), sources, paths, handle };
+        run.finish(Via::Fetch(Box::new(stream))).await
     }
 }
 
@@ -88,7 +88,7 @@ struct Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
-    async fn to_the_end(self, via: Via) -> Result<Ended, FileError> {
+    async fn finish(self, via: Via) -> Result<Ended, FileError> {
         let name = self.sources.name();
         let running = Running {
             id: self.id,
@@ -154,7 +154,7 @@ impl Outgoing<'_> {
                 return Err(SendError::Stream(lost).into());
             }
         };
-        let options = SendOptions { id: crate::transfer::TransferId(self.id.0) };
+        let options = SendOptions { id: self.id.0 };
         let sent = send(stream.recv, stream.send, self.sources.clone(), options, &self.handle).await;
         let path = open.path();
         *link = Some(open);
@@ -162,7 +162,7 @@ impl Outgoing<'_> {
     }
 
     async fn over_fetch(&self, stream: FetchStream) -> Result<(SendReport, Option<PathReport>), FileError> {
-        let options = SendOptions { id: crate::transfer::TransferId(self.id.0) };
+        let options = SendOptions { id: self.id.0 };
         let (stream, out, inn) = stream.split();
         let sent = send(inn, out, self.sources.clone(), options, &self.handle).await;
         let path = stream.path();
@@ -241,8 +241,7 @@ impl Shared {
 
     pub(super) async fn note_progress(&self, id: TransferId, bytes: u64) {
         let store = self.node.store().clone();
-        let noted =
-            crate::node::on_disk(move || store.transfers().progress(&id, bytes, unix_ms())).await;
+        let noted = crate::node::on_disk(move || store.transfers().progress(&id, bytes, unix_ms())).await;
         if let Err(error) = noted {
             tracing::warn!(%error, "the progress of a transfer could not be written");
         }
@@ -269,9 +268,7 @@ impl Shared {
     pub(super) fn audit_offer(&self, peer: DeviceId, id: TransferId, offer: &Offer, decision: &Decision) {
         let name = &offer.name;
         self.node.audit(&match decision {
-            Decision::Accept => {
-                AuditEvent::TransferAccepted { peer, transfer: id, name, bytes: offer.bytes }
-            }
+            Decision::Accept => AuditEvent::TransferAccepted { peer, transfer: id, name, bytes: offer.bytes },
             Decision::Decline(reason) => AuditEvent::TransferDeclined { peer, transfer: id, name, reason },
         });
     }
