@@ -1,7 +1,6 @@
-//! What a peer says on `honeylink/chat/1`.
+//! What a peer says on `honeylink/chat/1`: any bytes.
 #![no_main]
-use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|bytes: &[u8]| {
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let _ = honeylink_core::wire::chat::ChatFrame::decode(bytes);
 });
