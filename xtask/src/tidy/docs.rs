@@ -89,7 +89,8 @@ fn resolve(from: &str, target: &str) -> Option<String> {
     Some(parts.join("/"))
 }
 
-/// Paths in backquotes; not in the change log, which may speak of files that are gone.
+/// Paths in backquotes, and what they name in the file: `path/file.rs::name`. Not in the change log, which may speak of
+/// files that are gone.
 fn paths(tree: &Tree) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in tree.ending(".md").filter(|file| file.path != "CHANGELOG.md") {
@@ -97,13 +98,30 @@ fn paths(tree: &Tree) -> Vec<Finding> {
             for quoted in text.split('`').skip(1).step_by(2) {
                 let ours = OUR_FOLDERS.iter().any(|folder| quoted.starts_with(folder));
                 let pattern = quoted.contains(['*', '<', '{', ' ', '$']);
-                if ours && !pattern && !tree.has(quoted) {
+                if ours && !pattern && !exists(tree, quoted) {
                     findings.push(Finding::new(&file.path, line, format!("`{quoted}` does not exist")));
                 }
             }
         }
     }
     findings
+}
+
+/// Whether `path`, or the item in it that `path::item` names, is there. A document that claims "this test shows it" is
+/// held to the test's name.
+fn exists(tree: &Tree, quoted: &str) -> bool {
+    let Some((path, item)) = quoted.split_once("::") else {
+        return tree.has(quoted);
+    };
+    let name = item.rsplit("::").next().unwrap_or(item);
+    let defines = |text: &str| {
+        ["fn", "struct", "enum", "const", "static", "mod"].iter().any(|kind| {
+            text.match_indices(&format!("{kind} {name}")).any(|(at, found)| {
+                !text[at + found.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
+            })
+        })
+    };
+    tree.files.iter().any(|file| file.path == path && defines(&file.text))
 }
 
 /// The lines of a document outside its fenced code.
@@ -133,6 +151,13 @@ mod tests {
     fn quoted_paths_must_exist_unless_they_are_patterns() {
         let text = "`crates/core` and `crates/*/tests` and `docs/<name>.md`, `cargo xtask check`\n";
         assert_eq!(paths(&Tree::of(&[("crates/core/Cargo.toml", ""), ("A.md", text)])), []);
+    }
+
+    #[test]
+    fn an_item_named_in_a_file_must_be_in_it() {
+        let text = "`crates/a.rs::it_works`, `crates/a.rs::it_work`, `crates/a.rs::gone`, `crates/b.rs::it_works`\n";
+        let tree = Tree::of(&[("crates/a.rs", "//! A.\nfn it_works() {}\n"), ("A.md", text)]);
+        assert_eq!(paths(&tree).len(), 3);
     }
 
     #[test]
