@@ -52,7 +52,7 @@ pub const STRANGER_CONNECTIONS_MAX: usize = 32;
 pub const LINKS_PER_PEER_MAX: usize = 64;
 /// Streams one peer may hold open at the same time.
 pub const STREAMS_PER_PEER_MAX: u32 = 1024;
-/// Datagrams waiting for the application; the oldest is dropped and counted, as datagrams may be.
+/// Datagrams waiting for the application; newer ones are dropped and counted, as datagrams may be.
 pub const DATAGRAM_QUEUE_MAX: usize = 1024;
 /// Incoming links waiting for `accept`.
 pub const ACCEPT_QUEUE_MAX: usize = 64;

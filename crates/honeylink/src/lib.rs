@@ -57,3 +57,12 @@ pub use carrier::memory::MemoryNetwork;
 pub use carrier::{PathReport, RecvStream, Rung, SendStream};
 pub use link::{Link, LinkStats, Stream};
 pub use node::{Listener, Node, NodeBuilder, Reach, Target, Ticket};
+
+/// The Rust examples of the documents, compiled and run with the doctests so that they stay true.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../../README.md")]
+    pub struct Readme;
+    #[doc = include_str!("../../../docs/manual/library.md")]
+    pub struct Library;
+}

@@ -155,7 +155,8 @@ mod tests {
 
     #[test]
     fn an_item_named_in_a_file_must_be_in_it() {
-        let text = "`crates/a.rs::it_works`, `crates/a.rs::it_work`, `crates/a.rs::gone`, `crates/b.rs::it_works`\n";
+        let text =
+            "`crates/a.rs::it_works`, `crates/a.rs::it_work`, `crates/a.rs::gone`, `crates/b.rs::it_works`\n";
         let tree = Tree::of(&[("crates/a.rs", "//! A.\nfn it_works() {}\n"), ("A.md", text)]);
         assert_eq!(paths(&tree).len(), 3);
     }

@@ -10,6 +10,8 @@
 mod edit;
 mod file;
 mod layers;
+#[cfg(test)]
+mod manual;
 mod problem;
 pub(crate) mod schema;
 #[cfg(test)]

@@ -1,0 +1,52 @@
+//! Holds `docs/manual/configuration.md` to the list of keys: a setting that the manual does not know, or describes with
+//! another default, fails here and prints the table to paste.
+
+use serde_json::Value;
+
+use super::Config;
+use super::schema::{KEYS, Key, preset};
+
+fn manual() -> String {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/manual/configuration.md");
+    std::fs::read_to_string(path).unwrap()
+}
+
+fn default_of(key: &Key) -> Value {
+    let config = serde_json::to_value(Config::default()).unwrap();
+    config[key.section()][key.leaf()].clone()
+}
+
+fn keys() -> String {
+    let mut table = String::from("| key | values | default | meaning |\n|---|---|---|---|\n");
+    for key in KEYS {
+        let default = match (key.name, default_of(key)) {
+            // It differs from machine to machine.
+            ("node.name", _) => "the machine's name".to_owned(),
+            (_, value) => format!("`{value}`"),
+        };
+        table.push_str(&format!("| `{}` | {} | {default} | {} |\n", key.name, key.kind.allowed(), key.about));
+    }
+    table
+}
+
+fn constrained() -> String {
+    let mut table = String::from("| key | value |\n|---|---|\n");
+    for (name, value) in preset("constrained") {
+        table.push_str(&format!("| `{name}` | `{value}` |\n"));
+    }
+    table
+}
+
+#[test]
+fn the_manual_has_every_key_with_its_values_default_and_meaning() {
+    assert!(manual().contains(&keys()), "docs/manual/configuration.md should hold:\n{}", keys());
+}
+
+#[test]
+fn the_manual_says_what_the_preset_changes() {
+    assert!(
+        manual().contains(&constrained()),
+        "docs/manual/configuration.md should hold:\n{}",
+        constrained()
+    );
+}
