@@ -18,6 +18,8 @@ use super::{ConnLost, PathReport, RecvStream, Rung, SendStream, Side};
 
 /// Bytes a pipe holds before its writer waits.
 const PIPE_BYTES: usize = 64 << 10;
+/// Bytes taken from a pipe in one read.
+pub(super) const READ_BYTES: usize = 8 << 10;
 /// Connections and streams waiting to be accepted.
 const ACCEPT_QUEUE: usize = 64;
 /// Datagrams on their way.

@@ -8,11 +8,11 @@ pub mod memory;
 pub(crate) mod quic;
 
 use std::net::SocketAddr;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use honeylink_core::identity::DeviceId;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
@@ -252,6 +252,23 @@ impl SendStream {
         }
     }
 
+    /// Sends some of the front of `chunk` and takes it off, without copying it where the carrier can. Pending: nothing
+    /// was taken.
+    pub(crate) fn poll_write_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunk: &mut Bytes,
+    ) -> Poll<std::io::Result<()>> {
+        match self {
+            Self::Quic(s) => s.poll_write_chunk(cx, chunk),
+            Self::Memory(s) => {
+                let taken = ready!(Pin::new(s).poll_write(cx, chunk))?;
+                chunk.advance(taken);
+                Poll::Ready(Ok(()))
+            }
+        }
+    }
+
     /// Says that nothing follows. The other side reads to a clean end.
     ///
     /// # Errors
@@ -333,6 +350,26 @@ impl RecvStream {
                 let mut buffer = BytesMut::with_capacity(max.min(64 << 10));
                 let count = s.read_buf(&mut buffer).await?;
                 Ok((count > 0).then(|| buffer.freeze()))
+            }
+        }
+    }
+
+    /// As [`RecvStream::read_chunk`], for a reader that is polled.
+    pub(crate) fn poll_read_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        max: usize,
+    ) -> Poll<std::io::Result<Option<Bytes>>> {
+        match self {
+            // A read that is dropped while it waits has taken nothing.
+            Self::Quic(s) => pin!(s.read_chunk(max)).poll(cx),
+            Self::Memory(s) => {
+                let mut space = [0; memory::READ_BYTES];
+                let len = max.min(space.len());
+                let mut buffer = ReadBuf::new(&mut space[..len]);
+                ready!(Pin::new(s).poll_read(cx, &mut buffer))?;
+                let read = buffer.filled();
+                Poll::Ready(Ok((!read.is_empty()).then(|| Bytes::copy_from_slice(read))))
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -327,6 +327,23 @@ impl QuicSend {
 
     pub(super) async fn write_chunk(&mut self, chunk: Bytes) -> std::io::Result<()> {
         self.inner.write_chunk(chunk).await.map_err(std::io::Error::from)
+    }
+
+    pub(super) fn poll_write_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+        chunk: &mut Bytes,
+    ) -> Poll<std::io::Result<()>> {
+        let mut rest = std::slice::from_mut(chunk);
+        let written = {
+            // Dropping it while it is pending loses nothing: it has taken nothing then.
+            let writing = std::pin::pin!(self.inner.write_many_chunks(&mut rest));
+            ready!(writing.poll(cx))
+        };
+        if rest.is_empty() {
+            chunk.clear();
+        }
+        written.map(|_| ()).map_err(std::io::Error::from).into()
     }
 
     pub(super) fn reset(&mut self) {

@@ -1,22 +1,22 @@
 //! Moves the bytes of one link: finds it a session stream, pumps frames both ways, and when the stream dies finds it
 //! another. It decides nothing that the session machine can decide.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use honeylink_core::identity::DeviceId;
 use honeylink_core::session::{Input, State};
-use honeylink_core::wire::link::{Class, CloseCode, FrameDecoder, StreamHeader, StreamKind};
+use honeylink_core::wire::link::{Class, CloseCode, StreamHeader, StreamKind};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::inlet::Found;
 use super::shared::LinkShared;
 use crate::carrier::{Conn, ConnLost, RecvStream, SendStream, code};
 use crate::clock::Clock;
 
-/// Bytes read at a time from a session stream.
-const READ_BYTES: usize = 64 << 10;
 /// How long the last frames of a closed session may take to leave.
 const FAREWELL: Duration = Duration::from_secs(2);
 /// First wait before dialling again; doubles up to [`RETRY_MAX`].
@@ -158,12 +158,12 @@ async fn pump(
     mut newer: Option<&mut mpsc::Receiver<Carriage>>,
     clock: Clock,
 ) -> Option<Carriage> {
-    let Carriage { conn, mut send, mut recv } = carriage;
-    shared.attach(conn);
+    let Carriage { conn, send, recv } = carriage;
+    shared.attach(conn, send, recv);
     let mut replacement = None;
     {
-        let writing = write_frames(shared, &mut send, clock);
-        let reading = read_frames(shared, &mut recv);
+        let writing = write_frames(shared, clock);
+        let reading = read_frames(shared);
         tokio::pin!(writing, reading);
         tokio::select! {
             () = &mut writing => {}
@@ -190,22 +190,21 @@ async fn next_carriage(newer: &mut Option<&mut mpsc::Receiver<Carriage>>) -> Opt
     }
 }
 
-/// Writes what the session transmits and keeps its deadlines; ends when the stream fails or the session stops it.
-async fn write_frames(shared: &LinkShared, send: &mut SendStream, clock: Clock) {
+/// Writes what senders did not write themselves and keeps the session's deadlines; ends when the stream fails or the
+/// session stops it.
+async fn write_frames(shared: &LinkShared, clock: Clock) {
     loop {
-        let (bytes, stopping) = shared.take_outgoing();
-        if !bytes.is_empty() {
-            if send.write_chunk(bytes).await.is_err() {
-                return;
-            }
-            continue;
-        }
+        let Ok(stopping) = poll_fn(|cx| shared.poll_write(cx)).await else {
+            return;
+        };
         if stopping {
-            let _ = tokio::time::timeout(FAREWELL, async {
-                send.finish().await?;
-                send.finished().await
-            })
-            .await;
+            if let Some(mut send) = shared.take_outlet() {
+                let _ = tokio::time::timeout(FAREWELL, async {
+                    send.finish().await?;
+                    send.finished().await
+                })
+                .await;
+            }
             return;
         }
         let deadline = shared.deadline().map_or_else(far, |d| clock.instant(d.at));
@@ -217,19 +216,17 @@ async fn write_frames(shared: &LinkShared, send: &mut SendStream, clock: Clock) 
     }
 }
 
-/// Reads frames while there is room for them; ends when the stream does.
-async fn read_frames(shared: &LinkShared, recv: &mut RecvStream) {
-    let mut decoder = FrameDecoder::new(shared.message_max());
+/// Reads what the application does not read itself, while there is room for it; ends when the stream does.
+async fn read_frames(shared: &LinkShared) {
     loop {
         while !shared.may_read() {
             shared.wake_reader.notified().await;
         }
-        match recv.read_chunk(READ_BYTES).await {
-            Ok(Some(chunk)) => {
-                decoder.feed(&chunk);
-                shared.take_frames(&mut decoder);
-            }
-            Ok(None) | Err(_) => return,
+        match shared.read_next() {
+            // A peer that never pauses must not keep this task from writing.
+            Found::Bytes => tokio::task::coop::consume_budget().await,
+            Found::Nothing => shared.inlet.drivers_turn().await,
+            Found::End => return,
         }
     }
 }

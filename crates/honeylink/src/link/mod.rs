@@ -7,8 +7,11 @@
 //! The rules live in [`honeylink_core::session`]; this module owns the queues between that machine, the application and
 //! the network, and `driver` moves the bytes.
 
+mod beside;
 pub(crate) mod driver;
 mod errors;
+mod inlet;
+mod outlet;
 pub(crate) mod shared;
 
 use std::sync::Arc;

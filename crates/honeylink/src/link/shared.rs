@@ -5,10 +5,16 @@
 //! bounded by that window because every message in it is unacknowledged), received messages (`inbox`,
 //! `RECEIVE_QUEUE_*`: the driver stops reading beyond them, and QUIC's flow control stops the peer), streams waiting for
 //! `accept_stream` (`ACCEPT_QUEUE_MAX`) and datagrams (`DATAGRAM_QUEUE_MAX`).
+//!
+//! The ways out and in ([`Outlet`], [`Inlet`]) have locks of their own, held while the carrier is called and taken before
+//! [`Inside`], which never is.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -19,17 +25,30 @@ use honeylink_core::limits::{
 };
 use honeylink_core::session::{Config, Input, Output, Role, Session, State};
 use honeylink_core::time::{Deadline, Time};
-use honeylink_core::wire::link::{
-    Class, CloseCode, Frame, FrameDecoder, SessionId, StreamHeader, StreamKind, encode_message,
-};
+use honeylink_core::wire::link::{CloseCode, Frame, FrameDecoder, SessionId, encode_message};
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 
-use super::{CloseError, DatagramError, LinkClosed, LinkStats, PingError, SendError, Stream, StreamError};
-use crate::carrier::Conn;
+use super::inlet::{Found, Inlet};
+use super::outlet::{Next, Outlet};
+use super::{CloseError, LinkClosed, LinkStats, PingError, SendError, Stream};
+use crate::carrier::{Conn, RecvStream, SendStream};
 use crate::clock::Clock;
 
 /// Beyond this much unsent, the driver stops reading: a peer that floods pings and never reads must not grow it.
 const OUTGOING_BYTES_MAX: usize = SESSION_WINDOW_BYTES_MAX + (1 << 20);
+
+/// How close together a sender may write to the carrier itself. A message on its own leaves at once, from the task that
+/// sent it: a hop to the driver's task costs a wake-up on each side of a round trip. Messages that follow faster than
+/// this are a flood, and the driver writes them in batches.
+const WRITE_THROUGH_GAP: Duration = Duration::from_micros(25);
+
+/// Whom the outputs of a step concern. They are woken when the lock is free again, or they would only wait for it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Concerned {
+    writer: bool,
+    recv: bool,
+    send: bool,
+}
 
 /// What of a link lives behind its lock.
 #[derive(Debug)]
@@ -47,6 +66,8 @@ struct Inside {
     conn: Option<Conn>,
     /// The earliest deadline the driver knows of; it is woken when the session sets an earlier one.
     armed: Time,
+    /// When a sender last wrote to the carrier itself.
+    wrote_through: Time,
     /// Why the last attempt to reach the peer failed, for the error when time runs out.
     last_failure: Option<String>,
 }
@@ -62,18 +83,20 @@ pub(crate) struct LinkShared {
     clock: Clock,
     made_us: u64,
     inside: Mutex<Inside>,
-    state: watch::Sender<State>,
+    outlet: Outlet,
+    pub(super) inlet: Inlet,
+    pub(super) state: watch::Sender<State>,
     /// There is something to write, to stop, or another deadline.
     pub(super) wake_writer: Notify,
     /// The inbox has room again.
     pub(super) wake_reader: Notify,
     wake_recv: Notify,
     wake_send: Notify,
-    streams_in: mpsc::Sender<Stream>,
-    streams_out: AsyncMutex<mpsc::Receiver<Stream>>,
-    datagrams_in: mpsc::Sender<Bytes>,
-    datagrams_out: AsyncMutex<mpsc::Receiver<Bytes>>,
-    datagrams_dropped: AtomicU64,
+    pub(super) streams_in: mpsc::Sender<Stream>,
+    pub(super) streams_out: AsyncMutex<mpsc::Receiver<Stream>>,
+    pub(super) datagrams_in: mpsc::Sender<Bytes>,
+    pub(super) datagrams_out: AsyncMutex<mpsc::Receiver<Bytes>>,
+    pub(super) datagrams_dropped: AtomicU64,
     next_ping: AtomicU64,
 }
 
@@ -108,8 +131,11 @@ impl LinkShared {
                 pings: BTreeMap::new(),
                 conn: None,
                 armed: Time::MAX,
+                wrote_through: now,
                 last_failure: None,
             }),
+            outlet: Outlet::default(),
+            inlet: Inlet::new(),
             state: watch::Sender::new(State::Pending),
             wake_writer: Notify::new(),
             wake_reader: Notify::new(),
@@ -140,10 +166,6 @@ impl LinkShared {
         self.role
     }
 
-    pub(crate) fn message_max(&self) -> usize {
-        self.message_max
-    }
-
     pub(crate) fn conn(&self) -> Option<Conn> {
         self.inside().conn.clone()
     }
@@ -161,36 +183,38 @@ impl LinkShared {
     pub(crate) fn apply(&self, input: Input) {
         let mut inside = self.inside();
         inside.session.handle(self.clock.now(), input);
-        self.settle(&mut inside);
+        let concerned = self.settle(&mut inside);
+        drop(inside);
+        self.wake(concerned);
     }
 
-    /// Moves the session's outputs to where they belong and wakes whoever waits for them.
-    fn settle(&self, inside: &mut Inside) {
-        let (mut write, mut delivered, mut room) = (false, false, false);
+    /// Moves the session's outputs to where they belong, and says whom they concern.
+    fn settle(&self, inside: &mut Inside) -> Concerned {
+        let mut concerned = Concerned::default();
         while let Some(output) = inside.session.poll_output() {
             match output {
                 Output::Transmit(Frame::Message { seq, payload }) if inside.attached => {
                     encode_message(&mut inside.outgoing, seq, &payload);
-                    write = true;
+                    concerned.writer = true;
                 }
                 Output::Transmit(frame) if inside.attached => {
                     frame.encode(&mut inside.outgoing);
-                    write = true;
+                    concerned.writer = true;
                 }
                 // A session transmits only after `CarrierUp`; what it says while its stream dies is said again later.
                 Output::Transmit(_) | Output::SendRefused => {}
                 Output::Deliver(payload) => {
                     inside.inbox_bytes += payload.len();
                     inside.inbox.push_back(payload);
-                    delivered = true;
+                    concerned.recv = true;
                 }
                 Output::Entered(state) => {
                     self.state.send_replace(state);
                     if state == State::Closed {
                         inside.pings.clear();
-                        (delivered, room) = (true, true);
+                        (concerned.recv, concerned.send) = (true, true);
                     }
-                    write = true;
+                    concerned.writer = true;
                 }
                 Output::Pong { nonce } => {
                     if let Some(waiting) = inside.pings.remove(&nonce) {
@@ -198,56 +222,80 @@ impl LinkShared {
                         let _ = waiting.send(());
                     }
                 }
-                Output::Acknowledged => room = true,
+                Output::Acknowledged => concerned.send = true,
                 Output::StopCarrier => {
                     inside.stopping = true;
-                    write = true;
+                    concerned.writer = true;
                 }
             }
         }
         let due = inside.session.poll_timeout().map_or(Time::MAX, |d| d.at);
-        if write || due < inside.armed {
+        if concerned.writer || due < inside.armed {
             inside.armed = due;
+            concerned.writer = true;
+        }
+        concerned
+    }
+
+    fn wake(&self, concerned: Concerned) {
+        if concerned.writer {
             self.wake_writer.notify_one();
         }
-        if delivered {
+        if concerned.recv {
             self.wake_recv.notify_waiters();
         }
-        if room {
+        if concerned.send {
             self.wake_send.notify_waiters();
         }
     }
 
     /// A session stream is there: the session may transmit.
-    pub(super) fn attach(&self, conn: Conn) {
+    pub(super) fn attach(&self, conn: Conn, send: SendStream, recv: RecvStream) {
+        self.outlet.open(send);
+        self.inlet.open(recv, self.message_max);
         let mut inside = self.inside();
         inside.outgoing.clear();
         inside.attached = true;
         inside.conn = Some(conn);
-        inside.session.handle(self.clock.now(), Input::CarrierUp);
-        self.settle(&mut inside);
+        drop(inside);
+        self.apply(Input::CarrierUp);
     }
 
     /// The session stream is gone.
     pub(super) fn detach(&self) {
+        drop(self.outlet.take());
+        self.inlet.close();
         let mut inside = self.inside();
         inside.attached = false;
         inside.outgoing.clear();
         inside.conn = None;
-        inside.session.handle(self.clock.now(), Input::CarrierLost);
-        self.settle(&mut inside);
+        drop(inside);
+        self.apply(Input::CarrierLost);
     }
 
-    /// Takes everything there is to write; `stopping` says that nothing will follow.
-    pub(super) fn take_outgoing(&self) -> (Bytes, bool) {
+    /// Takes the sending half away from senders, to end it.
+    pub(super) fn take_outlet(&self) -> Option<SendStream> {
+        self.outlet.take()
+    }
+
+    /// Writes everything there is to write. Ready with whether the session wants the stream to end after it.
+    pub(super) fn poll_write(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<bool>> {
+        self.outlet.poll_write(cx, || self.next_outgoing())
+    }
+
+    fn next_outgoing(&self) -> Next {
         let mut inside = self.inside();
-        let bytes = inside.outgoing.split().freeze();
-        let stopping = inside.stopping;
+        let next = Next { bytes: inside.outgoing.split().freeze(), last: inside.stopping };
         drop(inside);
-        if !bytes.is_empty() {
+        if next.bytes.len() >= OUTGOING_BYTES_MAX {
             self.wake_reader.notify_one();
         }
-        (bytes, stopping)
+        next
+    }
+
+    /// Reads what the carrier has now, in the driver's task.
+    pub(super) fn read_next(&self) -> Found {
+        self.inlet.read_next(|decoder| self.take_frames(decoder))
     }
 
     /// The session's next deadline; the driver promises to call back then.
@@ -286,7 +334,7 @@ impl LinkShared {
     }
 
     /// Gives every whole frame in the decoder to the session.
-    pub(super) fn take_frames(&self, decoder: &mut FrameDecoder) {
+    fn take_frames(&self, decoder: &mut FrameDecoder) {
         let mut inside = self.inside();
         let now = self.clock.now();
         loop {
@@ -299,10 +347,17 @@ impl LinkShared {
                 }
             }
         }
-        self.settle(&mut inside);
+        let concerned = self.settle(&mut inside);
+        drop(inside);
+        self.wake(concerned);
     }
 
     pub(super) async fn send(&self, message: Bytes) -> Result<(), SendError> {
+        // Nearly always there is room, and registering for news of it costs more than looking.
+        match self.try_send(&message) {
+            Err(SendError::Full) => {}
+            done => return done,
+        }
         loop {
             // Registered before the check, or an acknowledgement between the two would be missed.
             let room = self.wake_send.notified();
@@ -331,21 +386,50 @@ impl LinkShared {
         if !inside.session.can_send() {
             return Err(SendError::Full);
         }
-        inside.session.handle(self.clock.now(), Input::Send(message.clone()));
-        self.settle(&mut inside);
+        let now = self.clock.now();
+        inside.session.handle(now, Input::Send(message.clone()));
+        let mut concerned = self.settle(&mut inside);
+        let alone = now >= inside.wrote_through + WRITE_THROUGH_GAP;
+        if concerned.writer && inside.attached && alone {
+            inside.wrote_through = now;
+            drop(inside);
+            concerned.writer = !self.outlet.try_write(|| self.next_outgoing());
+        } else {
+            drop(inside);
+        }
+        self.wake(concerned);
         Ok(())
     }
 
     pub(super) async fn recv(&self) -> Result<Bytes, LinkClosed> {
-        loop {
-            let delivered = self.wake_recv.notified();
-            tokio::pin!(delivered);
-            delivered.as_mut().enable();
-            if let Some(message) = self.try_recv()? {
-                return Ok(message);
+        let lease = self.inlet.lease();
+        let mut news = pin!(None);
+        poll_fn(|cx| {
+            loop {
+                // Not on the list while reading here: the messages read would wake this task for itself.
+                news.set(None);
+                if let Some(done) = self.try_recv().transpose() {
+                    return Poll::Ready(done);
+                }
+                lease.renew(cx.waker());
+                if self.may_read() {
+                    match self.inlet.try_read(|decoder| self.take_frames(decoder)) {
+                        Some(Found::Bytes) => continue,
+                        // What to do about it is the driver's to decide.
+                        Some(Found::End) => self.inlet.call_driver(),
+                        Some(Found::Nothing) | None => {}
+                    }
+                }
+                news.set(Some(self.wake_recv.notified()));
+                let told = news.as_mut().as_pin_mut().is_some_and(|news| news.poll(cx).is_ready());
+                if told {
+                    continue;
+                }
+                // Once more after getting on the list, or a message between the two would be missed.
+                return self.try_recv().transpose().map_or(Poll::Pending, Poll::Ready);
             }
-            delivered.await;
-        }
+        })
+        .await
     }
 
     pub(super) fn try_recv(&self) -> Result<Option<Bytes>, LinkClosed> {
@@ -366,88 +450,8 @@ impl LinkShared {
         }
     }
 
-    pub(super) async fn open_stream(&self, class: Class) -> Result<Stream, StreamError> {
-        let conn = self.active_conn().await?;
-        let lost = |e: &dyn std::fmt::Display| StreamError::ConnectionLost(e.to_string());
-        let (mut send, recv) = conn.open().await.map_err(|e| lost(&e))?;
-        send.set_priority(class.priority());
-        let header = StreamHeader {
-            kind: StreamKind::Bytes,
-            session: self.id,
-            class,
-            protocol: self.protocol.clone(),
-        };
-        let mut bytes = BytesMut::new();
-        header.encode(&mut bytes);
-        send.write_chunk(bytes.freeze()).await.map_err(|e| lost(&e))?;
-        Ok(Stream { class, send, recv })
-    }
-
-    /// Waits until the session is active and gives the connection it runs on.
-    async fn active_conn(&self) -> Result<Conn, LinkClosed> {
-        let mut state = self.state.subscribe();
-        loop {
-            match *state.borrow_and_update() {
-                State::Active => {
-                    if let Some(conn) = self.conn() {
-                        return Ok(conn);
-                    }
-                }
-                State::Closed => return Err(self.why_closed()),
-                State::Pending | State::Paired | State::Suspended => {}
-            }
-            // The sender lives in `self`, so waiting cannot fail.
-            if state.changed().await.is_err() {
-                return Err(self.why_closed());
-            }
-        }
-    }
-
     pub(crate) fn why_closed(&self) -> LinkClosed {
         self.inside().session.closed().map_or_else(closing, |reason| LinkClosed(reason.clone()))
-    }
-
-    pub(super) async fn accept_stream(&self) -> Result<Stream, LinkClosed> {
-        let mut streams = self.streams_out.lock().await;
-        let mut state = self.state.subscribe();
-        tokio::select! {
-            biased;
-            stream = streams.recv() => stream.ok_or_else(|| self.why_closed()),
-            _ = state.wait_for(|s| *s == State::Closed) => Err(self.why_closed()),
-        }
-    }
-
-    /// A stream arrived for this link. `false` if the queue is full: the caller resets it.
-    pub(crate) fn offer_stream(&self, stream: Stream) -> bool {
-        self.streams_in.try_send(stream).is_ok()
-    }
-
-    pub(super) fn send_datagram(&self, payload: &[u8]) -> Result<(), DatagramError> {
-        let conn = self.conn().ok_or(DatagramError::Dropped)?;
-        let max = conn.datagram_bytes_max().saturating_sub(self.id.0.len());
-        if payload.len() > max {
-            return Err(DatagramError::TooLarge { size: payload.len(), max });
-        }
-        let mut bytes = BytesMut::with_capacity(self.id.0.len() + payload.len());
-        bytes.extend_from_slice(&self.id.0);
-        bytes.extend_from_slice(payload);
-        if conn.send_datagram(bytes.freeze()) { Ok(()) } else { Err(DatagramError::Dropped) }
-    }
-
-    pub(crate) fn offer_datagram(&self, payload: Bytes) {
-        if self.datagrams_in.try_send(payload).is_err() {
-            self.datagrams_dropped.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    pub(super) async fn recv_datagram(&self) -> Result<Bytes, LinkClosed> {
-        let mut datagrams = self.datagrams_out.lock().await;
-        let mut state = self.state.subscribe();
-        tokio::select! {
-            biased;
-            datagram = datagrams.recv() => datagram.ok_or_else(|| self.why_closed()),
-            _ = state.wait_for(|s| *s == State::Closed) => Err(self.why_closed()),
-        }
     }
 
     pub(super) async fn ping(&self, timeout: Duration) -> Result<Duration, PingError> {

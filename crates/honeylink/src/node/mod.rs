@@ -5,7 +5,6 @@ mod accept;
 mod builder;
 mod dial;
 mod listen;
-mod nearby;
 mod pairing;
 mod peers;
 mod pool;

@@ -1,0 +1,94 @@
+//! What a link carries beside its messages: byte streams and datagrams. They use the connection that the session runs on,
+//! and name the session, but the session machine knows nothing of them.
+
+use std::sync::atomic::Ordering;
+
+use bytes::{Bytes, BytesMut};
+use honeylink_core::session::State;
+use honeylink_core::wire::link::{Class, StreamHeader, StreamKind};
+
+use super::shared::LinkShared;
+use super::{DatagramError, LinkClosed, Stream, StreamError};
+use crate::carrier::Conn;
+
+impl LinkShared {
+    pub(super) async fn open_stream(&self, class: Class) -> Result<Stream, StreamError> {
+        let conn = self.active_conn().await?;
+        let lost = |e: &dyn std::fmt::Display| StreamError::ConnectionLost(e.to_string());
+        let (mut send, recv) = conn.open().await.map_err(|e| lost(&e))?;
+        send.set_priority(class.priority());
+        let header = StreamHeader {
+            kind: StreamKind::Bytes,
+            session: self.id(),
+            class,
+            protocol: self.protocol().to_owned(),
+        };
+        let mut bytes = BytesMut::new();
+        header.encode(&mut bytes);
+        send.write_chunk(bytes.freeze()).await.map_err(|e| lost(&e))?;
+        Ok(Stream { class, send, recv })
+    }
+
+    /// Waits until the session is active and gives the connection it runs on.
+    pub(super) async fn active_conn(&self) -> Result<Conn, LinkClosed> {
+        let mut state = self.state.subscribe();
+        loop {
+            match *state.borrow_and_update() {
+                State::Active => {
+                    if let Some(conn) = self.conn() {
+                        return Ok(conn);
+                    }
+                }
+                State::Closed => return Err(self.why_closed()),
+                State::Pending | State::Paired | State::Suspended => {}
+            }
+            // The sender lives in `self`, so waiting cannot fail.
+            if state.changed().await.is_err() {
+                return Err(self.why_closed());
+            }
+        }
+    }
+
+    pub(super) async fn accept_stream(&self) -> Result<Stream, LinkClosed> {
+        let mut streams = self.streams_out.lock().await;
+        let mut state = self.state.subscribe();
+        tokio::select! {
+            biased;
+            stream = streams.recv() => stream.ok_or_else(|| self.why_closed()),
+            _ = state.wait_for(|s| *s == State::Closed) => Err(self.why_closed()),
+        }
+    }
+
+    /// A stream arrived for this link. `false` if the queue is full: the caller resets it.
+    pub(crate) fn offer_stream(&self, stream: Stream) -> bool {
+        self.streams_in.try_send(stream).is_ok()
+    }
+
+    pub(super) fn send_datagram(&self, payload: &[u8]) -> Result<(), DatagramError> {
+        let conn = self.conn().ok_or(DatagramError::Dropped)?;
+        let max = conn.datagram_bytes_max().saturating_sub(self.id().0.len());
+        if payload.len() > max {
+            return Err(DatagramError::TooLarge { size: payload.len(), max });
+        }
+        let mut bytes = BytesMut::with_capacity(self.id().0.len() + payload.len());
+        bytes.extend_from_slice(&self.id().0);
+        bytes.extend_from_slice(payload);
+        if conn.send_datagram(bytes.freeze()) { Ok(()) } else { Err(DatagramError::Dropped) }
+    }
+
+    pub(crate) fn offer_datagram(&self, payload: Bytes) {
+        if self.datagrams_in.try_send(payload).is_err() {
+            self.datagrams_dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) async fn recv_datagram(&self) -> Result<Bytes, LinkClosed> {
+        let mut datagrams = self.datagrams_out.lock().await;
+        let mut state = self.state.subscribe();
+        tokio::select! {
+            biased;
+            datagram = datagrams.recv() => datagram.ok_or_else(|| self.why_closed()),
+            _ = state.wait_for(|s| *s == State::Closed) => Err(self.why_closed()),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The way out of a link: the sending half of its session stream, written to by whoever has bytes and finds it free.
+//!
+//! A message on its own is written by the task that sends it; handing it to the driver's task would cost a wake-up.
+//! What the carrier does not take at once, and everything that follows too fast, the driver writes.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+
+use crate::carrier::SendStream;
+
+/// What there is to write next.
+pub(super) struct Next {
+    /// Encoded frames; empty if there are none now.
+    pub(super) bytes: Bytes,
+    /// Nothing follows these bytes: end the stream after them.
+    pub(super) last: bool,
+}
+
+#[derive(Debug)]
+struct Open {
+    send: SendStream,
+    /// Taken from the queue, but not by the carrier yet.
+    unsent: Bytes,
+}
+
+/// See the module's doc. Empty while no session stream is attached.
+#[derive(Debug, Default)]
+pub(super) struct Outlet {
+    open: Mutex<Option<Open>>,
+}
+
+impl Outlet {
+    pub(super) fn open(&self, send: SendStream) {
+        *self.locked() = Some(Open { send, unsent: Bytes::new() });
+    }
+
+    /// Takes the stream away from writers: to end it, or because it is dead.
+    pub(super) fn take(&self) -> Option<SendStream> {
+        self.locked().take().map(|open| open.send)
+    }
+
+    /// Writes until `next` gives nothing. Ready with whether that was the last.
+    pub(super) fn poll_write(
+        &self,
+        cx: &mut Context<'_>,
+        next: impl FnMut() -> Next,
+    ) -> Poll<std::io::Result<bool>> {
+        flush(&mut self.locked(), cx, next)
+    }
+
+    /// Writes from a sender's task. `false`: the driver has to go on, because somebody else is writing, the carrier takes
+    /// no more now, or the stream is dead or to be ended.
+    pub(super) fn try_write(&self, next: impl FnMut() -> Next) -> bool {
+        let Ok(mut open) = self.open.try_lock() else {
+            return false;
+        };
+        // The waker may do nothing: where this is not enough, the driver asks again with its own.
+        let written = flush(&mut open, &mut Context::from_waker(Waker::noop()), next);
+        matches!(written, Poll::Ready(Ok(false)))
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Option<Open>> {
+        // A stream left half-way by a panic fails, and the session takes itself up on another.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn flush(
+    open: &mut Option<Open>,
+    cx: &mut Context<'_>,
+    mut next: impl FnMut() -> Next,
+) -> Poll<std::io::Result<bool>> {
+    let Some(Open { send, unsent }) = open else {
+        return Poll::Ready(Err(std::io::ErrorKind::NotConnected.into()));
+    };
+    loop {
+        if unsent.is_empty() {
+            let Next { bytes, last } = next();
+            if bytes.is_empty() {
+                return Poll::Ready(Ok(last));
+            }
+            *unsent = bytes;
+        }
+        ready!(send.poll_write_chunk(cx, unsent))?;
+    }
+}
