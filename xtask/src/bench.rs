@@ -1,33 +1,30 @@
-//! Named benchmark suites. Each is a release-built example of the crate it measures, which writes its own report.
+//! Named benchmark suites, measured by the lab's program `honeylink-bench`, which writes a report per suite.
+//!
+//! The lab and not the command line's crate is their home: rows about the library need raw iroh beside it, and rows about
+//! the program start it as a user would, so it is built first, as it is released.
 
 use crate::house::House;
 
-/// A suite: its name on the command line, and the package and example that measure it.
-struct Suite {
-    name: &'static str,
-    package: &'static str,
-    example: &'static str,
-}
+const SUITES: &[&str] = &["first-link"];
 
-const SUITES: &[Suite] = &[Suite { name: "first-link", package: "honeylink-cli", example: "bench" }];
-
-/// Builds and runs suite `name`, handing it `args` and `--report <target>/report/<name>.json`.
+/// Builds the program and the benchmarks, and runs suite `name`, handing it `args`, where the program is and
+/// `--report <target>/report/<name>.json`.
 pub(crate) fn run(house: &House, name: &str, args: &[&str]) -> Result<(), String> {
     let suite = find(name)?;
     let folder = house.target.join("report");
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let report = folder.join(format!("{name}.json"));
-    let mut command =
-        house.cargo(&["run", "--release", "--locked", "-p", suite.package, "--example", suite.example]);
-    command.args(["--", "--suite", name, "--report"]).arg(report).args(args);
+    let report = folder.join(format!("{suite}.json"));
+    let program = house.target.join("release").join(format!("honeylink{}", std::env::consts::EXE_SUFFIX));
+    house.hand_over(house.cargo(&["build", "--release", "--locked", "-p", "honeylink-cli"]))?;
+    let mut command = house.cargo(&["run", "--release", "--locked", "-p", "honeylink-lab"]);
+    command.args(["--bin", "honeylink-bench", "--", "--suite", suite, "--report"]).arg(report);
+    command.arg("--program").arg(program).args(args);
     house.hand_over(command)
 }
 
-fn find(name: &str) -> Result<&'static Suite, String> {
-    SUITES.iter().find(|suite| suite.name == name).ok_or_else(|| {
-        let names: Vec<&str> = SUITES.iter().map(|suite| suite.name).collect();
-        format!("no such suite: `{name}`; there are: {}", names.join(", "))
-    })
+fn find(name: &str) -> Result<&'static str, String> {
+    let known = SUITES.iter().copied().find(|suite| *suite == name);
+    known.ok_or_else(|| format!("no such suite: `{name}`; there are: {}", SUITES.join(", ")))
 }
 
 #[cfg(test)]

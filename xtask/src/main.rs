@@ -10,7 +10,6 @@ mod fuzz;
 mod house;
 mod man;
 mod no_c;
-mod shows;
 mod step;
 mod tests;
 mod tidy;
