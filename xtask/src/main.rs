@@ -10,6 +10,7 @@ mod fuzz;
 mod house;
 mod man;
 mod no_c;
+mod shows;
 mod step;
 mod tests;
 mod tidy;

@@ -5,6 +5,7 @@ mod accept;
 mod builder;
 mod dial;
 mod listen;
+mod nearby;
 mod pairing;
 mod peers;
 mod pool;

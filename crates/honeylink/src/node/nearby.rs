@@ -1,0 +1,70 @@
+//! What discovery hears of this node, and what the node does with what discovery sees.
+
+use std::sync::Arc;
+
+use super::Inner;
+use crate::clock::unix_ms;
+use crate::discovery::{Device, Event, PairingHint};
+use crate::store::Sighting;
+
+impl Inner {
+    /// Announces nearby what the desk shows, until the node stops.
+    pub(super) async fn announce_desk(self: Arc<Self>) {
+        let mut watch = self.pairing.watch_desk();
+        loop {
+            let state = tokio::select! {
+                state = watch.changed() => state,
+                () = self.stop.cancelled() => return,
+            };
+            let hint = match (state.open, state.nameplates.last()) {
+                (false, _) => PairingHint::Closed,
+                (true, Some(number)) => PairingHint::Nameplate(*number),
+                (true, None) => PairingHint::Open,
+            };
+            if let Some(discovery) = &self.discovery {
+                discovery.announce(|announcement| announcement.txt.pairing = hint);
+            }
+        }
+    }
+
+    /// Notes in the store whom discovery sees, and warns of impostors, until the node stops.
+    pub(super) async fn watch_nearby(self: Arc<Self>) {
+        let Some(discovery) = &self.discovery else {
+            return;
+        };
+        let mut events = discovery.events();
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                () = self.stop.cancelled() => return,
+            };
+            match event {
+                None => return,
+                Some(Event::Snapshot(devices)) => devices.iter().for_each(|d| self.sighted(d)),
+                Some(Event::Found(device) | Event::Changed(device)) => self.sighted(&device),
+                Some(Event::Conflict { known, impostor, name, .. }) => {
+                    self.audit_impostor(known, impostor, &name);
+                }
+                Some(Event::FinderDown { finder, reason }) => {
+                    tracing::warn!(?finder, %reason, "a way to find devices does not work now");
+                }
+                Some(Event::FinderUp(finder)) => tracing::info!(?finder, "works again"),
+                Some(Event::Lost(_)) => {}
+            }
+        }
+    }
+
+    fn sighted(&self, device: &Device) {
+        let sighting = Sighting { name: Some(&device.name), device_type: Some(device.device_type) };
+        self.store.trust().touch(&device.id, &sighting, unix_ms());
+    }
+
+    /// Tells discovery which devices are ours, so that it keeps them and reports impostors.
+    pub(super) fn mark_known(&self) {
+        if let Some(discovery) = &self.discovery {
+            let peers = self.store.trust().list();
+            let known = peers.into_iter().filter(|p| p.trust.is_trusted()).map(|p| (p.id, p.name));
+            discovery.mark_known(known);
+        }
+    }
+}
