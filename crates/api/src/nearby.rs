@@ -60,4 +60,17 @@ pub enum NearbyEvent {
         /// The name it had.
         name: String,
     },
+    /// A device shows the name or address of a paired one under another key. It is not trusted.
+    Conflict {
+        /// The id that is not the paired one.
+        id: String,
+        /// The name it shows.
+        name: String,
+        /// Its id in groups of four.
+        fingerprint: String,
+        /// The id of the paired device it resembles.
+        known_id: String,
+        /// That id in groups of four.
+        known_fingerprint: String,
+    },
 }

@@ -44,10 +44,10 @@ pub enum PairEvent {
         /// The name it gives itself.
         name: String,
     },
-    /// A wrong code was tried. The code shown is used up after one try; the node opened the next one.
-    WrongTry {
-        /// Tries left before pairing locks.
-        left: u32,
+    /// An attempt failed. If it used up the code, a new one follows with [`PairEvent::Open`].
+    Failed {
+        /// Why, for a person.
+        reason: String,
     },
     /// Both people compare this. Answer with `POST /v1/pair/answer`.
     Compare {
@@ -96,6 +96,6 @@ pub struct PairOutcome {
 /// Body of `POST /v1/pair/answer`: what the person said about [`PairEvent::Compare`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PairAnswer {
-    /// Whether both screens show the same.
-    pub same: bool,
+    /// Whether both screens show the same; `null` if nobody can tell, which ends the pairing without a verdict.
+    pub same: Option<bool>,
 }

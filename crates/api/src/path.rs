@@ -4,18 +4,40 @@ use serde::{Deserialize, Serialize};
 
 /// A path's place on the ladder, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
 pub enum Rung {
+    /// Inside this machine.
+    #[serde(rename = "local")]
+    Local,
     /// Straight to an address of the same network.
+    #[serde(rename = "direct/lan")]
     Lan,
-    /// Straight through NATs.
-    Punched,
+    /// Straight through NATs or over the internet.
+    #[serde(rename = "direct/wide")]
+    Direct,
     /// Through a relay that sees ciphertext only.
+    #[serde(rename = "relayed")]
     Relayed,
     /// Over several hops of the mesh.
+    #[serde(rename = "mesh")]
     Mesh,
     /// Held by another node until the target shows up.
+    #[serde(rename = "stored")]
     Stored,
+}
+
+impl Rung {
+    /// The word in JSON and for people.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Lan => "direct/lan",
+            Self::Direct => "direct/wide",
+            Self::Relayed => "relayed",
+            Self::Mesh => "mesh",
+            Self::Stored => "stored",
+        }
+    }
 }
 
 /// One way to a device: rung, carrier, address, time and reason.

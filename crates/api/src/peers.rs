@@ -21,7 +21,7 @@ pub struct Peer {
     /// How it was paired: `code`, `qr`, ...; absent if it never was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// What it may do here.
+    /// What it may do here; rights that are not listed it does not have.
     pub grants: Vec<Grant>,
     /// What a person wrote about it.
     #[serde(default, skip_serializing_if = "String::is_empty")]
@@ -36,8 +36,8 @@ pub struct Peer {
     pub path: Option<PathInfo>,
 }
 
-/// One thing a paired device may do here, as a word: `files`, `chat`, `pipe`, `clipboard`, ... Kept as text so that an
-/// older program shows a newer node's grants instead of failing on them.
+/// One right of a paired device here and its value, as in `files=ask`, `chat=yes`, `tunnel:web=yes`. Kept as text so
+/// that an older program shows a newer node's grants instead of failing on them.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Grant(pub String);
@@ -56,10 +56,6 @@ pub struct PeerChange {
 /// Body of `POST /v1/devices/{peer}/grants`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GrantsChange {
-    /// Grants to give.
-    #[serde(default)]
-    pub add: Vec<Grant>,
-    /// Grants to take away.
-    #[serde(default)]
-    pub remove: Vec<Grant>,
+    /// The rights to change; the others stay as they are.
+    pub changes: Vec<Grant>,
 }

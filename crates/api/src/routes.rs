@@ -25,8 +25,8 @@
 //! | `POST /v1/chat` | [`ChatSend`](crate::ChatSend) | [`ChatMessage`](crate::ChatMessage) |
 //! | `GET /v1/chat/watch?peer=` | | lines of [`ChatEvent`](crate::ChatEvent) |
 //! | `POST /v1/ping` | [`PingRequest`](crate::PingRequest) | lines of [`PingEvent`](crate::PingEvent) |
-//! | `GET /v1/pipe/{peer}/{name}` | upgrade `honeylink-pipe` | bytes to the peer and back |
-//! | `GET /v1/pipe-listen/{name}?peer=` | upgrade `honeylink-pipe` | bytes of the first pipe that comes |
+//! | `GET /v1/pipe/{peer}` | upgrade `honeylink-pipe`, then bytes | [`PIPE_RECEIPT`], or [`PIPE_BROKEN`] and [`ErrorBody`](crate::ErrorBody) |
+//! | `GET /v1/pipe-listen?peer=` | upgrade `honeylink-pipe`, at the end [`PIPE_RECEIPT`] | blocks: length as `u32` big-endian, bytes; length 0 ends |
 
 /// Own status.
 pub const STATUS: &str = "/v1/status";
@@ -62,6 +62,12 @@ pub const PIPE: &str = "/v1/pipe";
 pub const PIPE_LISTEN: &str = "/v1/pipe-listen";
 /// Name of the upgrade of the two pipes.
 pub const PIPE_UPGRADE: &str = "honeylink-pipe";
+
+/// Says that everything of a pipe was taken: the listener to its node, a node to the opener. An end without it is a
+/// broken pipe.
+pub const PIPE_RECEIPT: u8 = 6;
+/// Says to the opener that the pipe broke; the error follows as JSON.
+pub const PIPE_BROKEN: u8 = 21;
 
 /// `parts` as one path below `base`, each part percent-encoded (RFC 3986 section 2.1), so that a device may be called
 /// `Ann's 50% laptop/2`.

@@ -136,6 +136,9 @@ pub struct TransferOutcome {
     /// Where the files are now, on the receiving side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub saved: Vec<String>,
+    /// What the sender should know: entries that were skipped or renamed, as sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Why it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<ErrorBody>,

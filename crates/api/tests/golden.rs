@@ -24,7 +24,7 @@ where
     assert_eq!(&serde_json::from_str::<T>(json).unwrap(), value);
 }
 
-const PATH: &str = r#"{"rung":"lan","carrier":"iroh","address":"192.0.2.7:7843","rtt_ms":0.4,"why":"chosen over relay 41 ms"}"#;
+const PATH: &str = r#"{"rung":"direct/lan","carrier":"iroh","address":"192.0.2.7:7843","rtt_ms":0.4,"why":"chosen over relay 41 ms"}"#;
 
 #[test]
 fn status_has_the_promised_names() {
@@ -116,6 +116,7 @@ fn a_transfer_ends_with_the_promised_names() {
         path: Some(path()),
         blake3: Some("cd".into()),
         saved: Vec::new(),
+        notes: Vec::new(),
         error: Some(ErrorBody::new(ErrorCode::Declined, "studio said no")),
     };
     pin(
