@@ -65,6 +65,12 @@ impl Handle {
         Self { shared: Arc::new(Shared { progress, wish }) }
     }
 
+    /// Whether both steer the same transfer.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+
     /// Follows the progress.
     #[must_use]
     pub fn progress(&self) -> watch::Receiver<Progress> {
