@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use honeylink::store::home::HomeLayout;
 use honeylink_api::client::{Client, ClientError};
 use honeylink_api::{ErrorCode, ExitCode, Mode, Status, routes};
 
@@ -10,7 +11,6 @@ use crate::cli::Global;
 use crate::config::{self, Problem, Resolved, Sources};
 use crate::daemon::{self, Running};
 use crate::failure::Failure;
-use crate::home::Home;
 use crate::output::Printer;
 use crate::signals;
 
@@ -20,14 +20,18 @@ pub(crate) type Outcome = Result<ExitCode, Failure>;
 /// What every command needs.
 #[derive(Debug)]
 pub(crate) struct App {
-    pub(crate) home: Home,
+    pub(crate) home: HomeLayout,
     pub(crate) out: Printer,
     pub(crate) global: Global,
 }
 
 impl App {
     pub(crate) fn new(global: Global) -> Result<Self, Failure> {
-        let home = Home::locate(global.home.as_deref())?;
+        let home = match &global.home {
+            Some(dir) => HomeLayout::new(absolute(dir)?),
+            None => HomeLayout::of_this_user()
+                .map_err(|e| Failure::hint(ErrorCode::Config, e.to_string(), "name one with --home DIR"))?,
+        };
         let out = Printer::new(global.json, global.quiet);
         Ok(Self { home, out, global })
     }
@@ -43,7 +47,7 @@ impl App {
         let environment =
             std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
         Sources {
-            file: self.home.config_file(),
+            file: self.home.config(),
             environment: environment.collect(),
             assignments: self.global.assignments.clone(),
         }
@@ -51,7 +55,7 @@ impl App {
 
     /// The client of this home, whether or not a node runs.
     pub(crate) fn client(&self) -> Client {
-        Client::new(self.home.socket())
+        Client::new(self.home.api_socket())
     }
 
     /// Runs `work` with a node: the one that runs, or one started for this command. Ends early on Ctrl-C and at
@@ -91,7 +95,6 @@ impl App {
             )),
             Ok(_) => Ok((client, None)),
             Err(ClientError::NoNode(_)) => {
-                self.home.prepare()?;
                 let running = daemon::start(&self.home, resolved, Mode::Command).await?;
                 Ok((client, Some(running)))
             }

@@ -12,7 +12,6 @@ mod commands;
 mod config;
 mod daemon;
 mod failure;
-mod home;
 mod input;
 mod logging;
 mod output;

@@ -81,20 +81,19 @@ pub(crate) fn run(app: &App, args: Args) -> Outcome {
         Action::Show { origin } => show(app, origin)?,
         Action::Get { key } => get(app, &key)?,
         Action::Set { key, value } => {
-            app.home.prepare()?;
-            let value = config::set(&app.home.config_file(), &key, &value).map_err(edit_failed)?;
-            app.out.note(&format!("{key} = {value} in {}", app.home.config_file().display()));
+            let value = config::set(&app.home.config(), &key, &value).map_err(edit_failed)?;
+            app.out.note(&format!("{key} = {value} in {}", app.home.config().display()));
             remind(app, &key);
         }
         Action::Unset { key } => {
-            if config::unset(&app.home.config_file(), &key).map_err(edit_failed)? {
+            if config::unset(&app.home.config(), &key).map_err(edit_failed)? {
                 remind(app, &key);
             } else {
-                app.out.note(&format!("{key} was not set in {}", app.home.config_file().display()));
+                app.out.note(&format!("{key} was not set in {}", app.home.config().display()));
             }
         }
         Action::Path => {
-            let path = app.home.config_file();
+            let path = app.home.config();
             let shown = path.display().to_string();
             if app.out.json { app.out.json(&shown)? } else { app.out.line(&shown)? }
         }
@@ -180,7 +179,7 @@ fn remind(app: &App, name: &str) {
     {
         app.out.warn(&format!("note: {origin} is set and wins over the file"));
     }
-    if app.home.socket().exists() {
+    if app.home.api_socket().exists() {
         app.out.note("a running node takes it up when it restarts: honeylink down && honeylink up");
     }
 }

@@ -17,7 +17,7 @@ Examples:
   honeylink devices                       list them
   honeylink devices show studio           all about one, with its fingerprint
   honeylink devices rename 3f2a studio    any unambiguous name, id or id prefix works
-  honeylink devices grant studio files    let it send files without asking
+  honeylink devices grant studio files=auto pipe=yes    let it send files unasked, and pipe
   honeylink devices forget studio         it must pair again
   honeylink devices revoke studio         never again, even with a code";
 
@@ -65,12 +65,9 @@ enum Action {
     Grant {
         /// Name, id or unambiguous id prefix
         peer: String,
-        /// What: files, chat, pipe, clipboard, relay, or tunnel:NAME
-        #[arg(required = true)]
+        /// Rights to change: files=no|ask|auto, and chat, pipe, clipboard, relay or tunnel:NAME =yes|no
+        #[arg(required = true, value_name = "RIGHT=VALUE")]
         grants: Vec<String>,
-        /// Take it back instead
-        #[arg(long)]
-        remove: bool,
     },
 }
 
@@ -84,13 +81,8 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
         }
         Action::Forget { peer } => changed(app, &client.delete(&at(&peer, &[])).await?, "forgotten"),
         Action::Revoke { peer, yes } => revoke(app, client, &peer, yes).await,
-        Action::Grant { peer, grants, remove } => {
-            let grants: Vec<Grant> = grants.into_iter().map(Grant).collect();
-            let change = if remove {
-                GrantsChange { add: Vec::new(), remove: grants }
-            } else {
-                GrantsChange { add: grants, remove: Vec::new() }
-            };
+        Action::Grant { peer, grants } => {
+            let change = GrantsChange { changes: grants.into_iter().map(Grant).collect() };
             changed(app, &client.post(&at(&peer, &["grants"]), &change).await?, "changed")
         }
     })

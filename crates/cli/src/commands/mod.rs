@@ -20,23 +20,21 @@ pub(crate) mod status;
 pub(crate) mod transfers;
 pub(crate) mod up;
 
-use honeylink_api::{PathInfo, Rung, Trust};
+use honeylink_api::{PathInfo, Trust};
 
 use crate::output::{text, units};
 
 /// A path in one clause: `direct/lan iroh 192.0.2.7:7843, 0.41 ms, chosen over relay 41 ms`.
 fn describe_path(path: Option<&PathInfo>) -> String {
     let Some(path) = path else { return "no link".to_owned() };
-    let rung = match path.rung {
-        Rung::Lan => "direct/lan",
-        Rung::Punched => "direct/punched",
-        Rung::Relayed => "relayed",
-        Rung::Mesh => "mesh",
-        Rung::Stored => "stored",
-    };
     let rtt = path.rtt_ms.map(|ms| format!(", {}", units::millis(ms))).unwrap_or_default();
     let why = if path.why.is_empty() { String::new() } else { format!(", {}", text::clean(&path.why, 120)) };
-    format!("{rung} {} {}{rtt}{why}", text::clean(&path.carrier, 20), text::clean(&path.address, 80))
+    format!(
+        "{} {} {}{rtt}{why}",
+        path.rung.as_str(),
+        text::clean(&path.carrier, 20),
+        text::clean(&path.address, 80)
+    )
 }
 
 const fn trust_word(trust: Trust) -> &'static str {

@@ -70,9 +70,19 @@ async fn watch(app: &App, client: &Client) -> Outcome {
             app.out.json(&event)?;
             continue;
         }
+        if let NearbyEvent::Conflict { name, fingerprint, known_fingerprint, .. } = &event {
+            app.out.warn(&format!(
+                "WARNING: a device calls itself {} but its key is not the one you paired with\n  paired:  \
+                 {known_fingerprint}\n  this:    {fingerprint}\nIt is not trusted. Do not pair with it unless you \
+                 know why the key changed.",
+                text::name(name)
+            ));
+            continue;
+        }
         let line = match &event {
             NearbyEvent::Found(device) => format!("+ {}", describe(device)),
             NearbyEvent::Changed(device) => format!("~ {}", describe(device)),
+            NearbyEvent::Conflict { .. } => continue,
             NearbyEvent::Lost { id, name } => format!("- {}  {}", text::name(name), text::short(id)),
         };
         app.out.line(&line)?;

@@ -1,7 +1,9 @@
 //! `honeylink pair`: makes two devices trust each other.
 
 use honeylink_api::client::{Client, Lines};
-use honeylink_api::{ExitCode, PairAnswer, PairEvent, PairJoin, PairOpen, PairOutcome, Trust, routes};
+use honeylink_api::{
+    ExitCode, PairAnswer, PairEvent, PairJoin, PairOpen, PairOutcome, SasEmoji, Trust, routes,
+};
 
 use super::trust_word;
 use crate::app::{App, Outcome};
@@ -15,22 +17,25 @@ Examples:
   honeylink pair 7-amber-falcon         use the code the other device shows
   honeylink pair -                      the same, but ask for the code: nothing stays in the shell's history
   honeylink pair 7-amber-falcon --yes   no questions, for scripts
+  honeylink pair --verify               have both people compare a short string as well
 
 A code works once, for five minutes. After three wrong ones pairing is locked for ten minutes.";
 
 /// Pair with another device, by code or QR
 ///
-/// One device shows a code, the other one is given it; then both trust each other's key for good. With people at both
-/// screens, compare the short string both show: that raises the trust from paired to verified, because then nobody can
-/// have sat in the middle.
+/// One device shows a code, the other one is given it; then both trust each other's key for good. With --verify on
+/// either side, both also show a short string for two people to compare, which raises the trust from paired to verified.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
     /// The code or the QR's text the other device shows; `-` asks for it. Without it, show one
     code: Option<String>,
-    /// Ask nothing: pair by the code alone, do not compare the short string
+    /// Ask nothing: pair by the code alone
     #[arg(long, short)]
     yes: bool,
+    /// Have both people compare a short string as well
+    #[arg(long, conflicts_with = "yes")]
+    verify: bool,
     /// Do not draw the QR
     #[arg(long)]
     no_qr: bool,
@@ -41,12 +46,13 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
         Some(code) => Some(input::code(app.out, code).await?),
         None => None,
     };
-    // Comparing needs a person here; a script gets `paired`, which the code alone proves.
-    let verify = !args.yes && !app.out.json && input::person();
     app.with_node(async |client| {
         let events = match &code {
-            None => client.stream(routes::PAIR_OPEN, &PairOpen { verify }).await?,
-            Some(code) => client.stream(routes::PAIR_JOIN, &PairJoin { code: code.clone(), verify }).await?,
+            None => client.stream(routes::PAIR_OPEN, &PairOpen { verify: args.verify }).await?,
+            Some(code) => {
+                let join = PairJoin { code: code.clone(), verify: args.verify };
+                client.stream(routes::PAIR_JOIN, &join).await?
+            }
         };
         ceremony(app, &args, client, events).await
     })
@@ -60,16 +66,8 @@ async fn ceremony(app: &App, args: &Args, client: &Client, mut events: Lines<Pai
         }
         match event {
             PairEvent::Outcome(outcome) => return finish(app, &outcome),
-            PairEvent::Compare { .. } if app.out.json || args.yes => {}
             PairEvent::Compare { digits, emoji } => {
-                let emoji: Vec<_> = emoji.iter().map(|e| format!("{} {}", e.symbol, e.name)).collect();
-                app.out.warn(&format!(
-                    "\n  {}\n  {}\n",
-                    text::clean(&digits, 16),
-                    text::clean(&emoji.join("   "), 120)
-                ));
-                let mut lines = input::lines();
-                let same = input::yes(app.out, &mut lines, "Does the other screen show the same?").await;
+                let same = if args.yes { None } else { compare(app, &digits, &emoji).await };
                 client.post::<_, serde_json::Value>(routes::PAIR_ANSWER, &PairAnswer { same }).await?;
             }
             _ if app.out.json => {}
@@ -78,13 +76,22 @@ async fn ceremony(app: &App, args: &Args, client: &Client, mut events: Lines<Pai
             PairEvent::Connected { id, name } => {
                 app.out.note(&format!("{} ({}) answers", text::name(&name), text::short(&id)));
             }
-            PairEvent::WrongTry { left } => {
-                app.out
-                    .warn(&format!("somebody tried a wrong code; {} left", units::count(left.into(), "try")));
+            PairEvent::Failed { reason } => {
+                app.out.warn(&format!("an attempt failed: {}", text::paragraph(&reason)));
             }
         }
     }
     Err(Failure::internal("the node ended the pairing without an outcome"))
+}
+
+/// Asks whether the other screen shows the same. A script reads the event and answers on stdin; at the end of stdin
+/// nobody is there to tell.
+async fn compare(app: &App, digits: &str, emoji: &[SasEmoji]) -> Option<bool> {
+    let emoji: Vec<_> = emoji.iter().map(|e| format!("{} {}", e.symbol, e.name)).collect();
+    app.out.warn(&format!("\n  {}\n  {}\n", text::clean(digits, 16), text::clean(&emoji.join("   "), 120)));
+    app.out.ask("Does the other screen show the same? [y/n]");
+    let answer = input::lines().recv().await?;
+    Some(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
 
 fn show_code(app: &App, args: &Args, code: &str, qr_text: &str, expires_s: u64) -> Result<(), Failure> {

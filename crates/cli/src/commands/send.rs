@@ -112,6 +112,9 @@ pub(super) fn finish(app: &App, outcome: &TransferOutcome) -> Outcome {
         app.out.line(&format!("blake3 {}", text::clean(hash, 64)))?;
     }
     app.out.line(&format!("path   {}", describe_path(outcome.path.as_ref())))?;
+    for note in &outcome.notes {
+        app.out.note(&text::clean(note, 1_000));
+    }
     for saved in &outcome.saved {
         app.out.line(&format!("saved  {}", text::clean(saved, 1_000)))?;
     }

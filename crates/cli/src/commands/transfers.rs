@@ -53,7 +53,7 @@ async fn list(app: &App, client: &Client) -> Outcome {
             Direction::Out => "out",
         };
         table.row(vec![
-            text::clean(&transfer.id, 24),
+            text::clean(&transfer.id, 32),
             way.to_owned(),
             text::name(transfer.peer_name.as_deref().unwrap_or("-")),
             describe(transfer),

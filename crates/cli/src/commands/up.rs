@@ -46,7 +46,6 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
     }
     // Read it here first: mistakes then show before anything starts.
     app.config()?;
-    app.home.prepare()?;
     let status = match app.client().get::<Status>(routes::STATUS).await {
         Ok(status) if status.mode == Mode::Command => {
             return Err(Failure::hint(
@@ -120,7 +119,6 @@ fn code_of(status: Option<std::process::ExitStatus>) -> ErrorCode {
 /// Is the daemon: from start to the last phase of shutdown.
 async fn serve(app: &App, background: bool) -> Outcome {
     let resolved = app.config()?;
-    app.home.prepare()?;
     if background {
         // A session of its own: the terminal it was started from may close. It fails only if it is one already.
         let _ = rustix::process::setsid();

@@ -1,10 +1,11 @@
 //! Changes one key of `config.toml` and nothing else: comments, order and spacing stay as the person left them.
 
 use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use toml_edit::{Array, DocumentMut, Item, Table};
+use toml_edit::{DocumentMut, Item, Table};
 
 use super::layers::find_key;
 use super::{Origin, Problem, ProblemKind, file};
@@ -102,8 +103,8 @@ fn toml_value(value: &Value) -> toml_edit::Value {
         Value::Bool(flag) => (*flag).into(),
         Value::Number(number) => number.as_i64().unwrap_or_default().into(),
         Value::String(text) => text.as_str().into(),
-        Value::Array(list) => list.iter().filter_map(Value::as_str).collect::<Array>().into(),
-        Value::Null | Value::Object(_) => String::new().into(),
+        // No key takes these.
+        Value::Null | Value::Array(_) | Value::Object(_) => String::new().into(),
     }
 }
 
@@ -111,7 +112,7 @@ fn toml_value(value: &Value) -> toml_edit::Value {
 fn write(path: &Path, text: &str) -> Result<(), EditError> {
     let attempt = || {
         let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         let beside = path.with_extension("toml.new");
         let mut file = std::fs::File::create(&beside)?;
         file.write_all(text.as_bytes())?;

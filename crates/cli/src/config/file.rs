@@ -77,20 +77,11 @@ fn line_of(text: &str, offset: usize) -> usize {
 /// A TOML value in the form the schema checks; `None` for kinds no key takes.
 fn plain(item: &Item) -> Option<Value> {
     let value = item.as_value()?;
-    if let Some(text) = value.as_str() {
-        Some(Value::from(text))
-    } else if let Some(number) = value.as_integer() {
-        Some(Value::from(number))
-    } else if let Some(flag) = value.as_bool() {
-        Some(Value::from(flag))
-    } else {
-        value
-            .as_array()?
-            .iter()
-            .map(|v| v.as_str().map(Value::from))
-            .collect::<Option<Vec<_>>>()
-            .map(Value::from)
-    }
+    value
+        .as_str()
+        .map(Value::from)
+        .or_else(|| value.as_integer().map(Value::from))
+        .or_else(|| value.as_bool().map(Value::from))
 }
 
 fn shown(item: &Item) -> String {

@@ -52,7 +52,7 @@ pub(crate) struct Node {
 impl Default for Node {
     fn default() -> Self {
         Self {
-            name: host_name(),
+            name: String::new(),
             device_type: "desktop".to_owned(),
             port: 0,
             reach: "lan".to_owned(),
@@ -66,12 +66,12 @@ impl Default for Node {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Discovery {
     pub(crate) enabled: bool,
-    pub(crate) interfaces: Vec<String>,
+    pub(crate) port: u16,
 }
 
 impl Default for Discovery {
     fn default() -> Self {
-        Self { enabled: true, interfaces: Vec::new() }
+        Self { enabled: true, port: 5353 }
     }
 }
 
@@ -138,12 +138,4 @@ pub(crate) fn unknown_key(name: &str) -> ProblemKind {
         Err(kind) => kind,
         Ok(key) => ProblemKind::Key { section: key.section().to_owned(), leaf: key.leaf().to_owned() },
     }
-}
-
-/// The machine's name without its domain, as the name others see until a person chooses one.
-fn host_name() -> String {
-    let uname = rustix::system::uname();
-    let full = uname.nodename().to_string_lossy();
-    let short = full.split('.').next().unwrap_or_default();
-    if short.is_empty() { "device".to_owned() } else { short.chars().take(32).collect() }
 }

@@ -17,10 +17,8 @@ pub(crate) struct Key {
 /// What values a key takes.
 #[derive(Debug)]
 pub(crate) enum Kind {
-    /// Text of so many bytes.
+    /// Text of at most so many bytes.
     Text {
-        /// Fewest bytes.
-        min: usize,
         /// Most bytes.
         max: usize,
     },
@@ -37,8 +35,6 @@ pub(crate) enum Kind {
         /// What it counts; empty if it counts nothing.
         unit: &'static str,
     },
-    /// A list of words; in the environment and in flags separated by commas.
-    List,
     /// A folder.
     Folder,
     /// A log level, or a filter as in `RUST_LOG`.
@@ -49,8 +45,8 @@ pub(crate) enum Kind {
 pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "node.name",
-        kind: Kind::Text { min: 1, max: 63 },
-        about: "The name other devices see. The machine's name unless set.",
+        kind: Kind::Text { max: 63 },
+        about: "The name other devices see. Empty: the machine's name.",
     },
     Key {
         name: "node.type",
@@ -78,19 +74,19 @@ pub(crate) const KEYS: &[Key] = &[
         about: "Whether to announce this device and look for others (mDNS).",
     },
     Key {
-        name: "discovery.interfaces",
-        kind: Kind::List,
-        about: "Network interfaces to use for discovery, by name. Empty: all usable ones.",
+        name: "discovery.port",
+        kind: Kind::Integer { min: 1, max: 65_535, unit: "" },
+        about: "UDP port of discovery. Only devices with the same one hear each other; 5353 is everyone's.",
     },
     Key {
         name: "transfer.into",
         kind: Kind::Folder,
-        about: "Folder for received files. Empty: `received` in the home of this device.",
+        about: "Folder for received files. Empty: `inbox` in the home of this device.",
     },
     Key {
         name: "transfer.accept",
         kind: Kind::Choice(&["ask", "paired", "all", "never"]),
-        about: "Who decides about offered files: you, each time; every paired device with the grant `files`; \
+        about: "Who decides about offered files: you, each time; every paired device with the right `files`; \
                 anyone who can connect; or nobody.",
     },
     Key {
@@ -187,12 +183,11 @@ impl Kind {
     /// What may be written, as the end of the sentence "must be ...".
     pub(crate) fn allowed(&self) -> String {
         match self {
-            Self::Text { min, max } => format!("text of {min} to {max} bytes"),
+            Self::Text { max } => format!("text of at most {max} bytes"),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Flag => "true or false".to_owned(),
             Self::Integer { min, max, unit: "" } => format!("a whole number from {min} to {max}"),
             Self::Integer { min, max, unit } => format!("a whole number from {min} to {max} ({unit})"),
-            Self::List => "a list of words, as in [\"eth0\", \"wlan0\"]".to_owned(),
             Self::Folder => "a folder's path".to_owned(),
             Self::LogFilter => {
                 "error, warn, info, debug, trace or a filter such as \"info,honeylink=debug\"".to_owned()
@@ -206,7 +201,6 @@ impl Kind {
             Self::Text { .. } | Self::Choice(_) | Self::Folder | Self::LogFilter => Value::from(text),
             Self::Flag => Value::from(text.parse::<bool>().ok()?),
             Self::Integer { .. } => Value::from(text.replace('_', "").parse::<i64>().ok()?),
-            Self::List => text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect(),
         };
         self.takes(&value).then_some(value)
     }
@@ -214,11 +208,10 @@ impl Kind {
     /// Whether the key takes this value.
     pub(crate) fn takes(&self, value: &Value) -> bool {
         match self {
-            Self::Text { min, max } => value.as_str().is_some_and(|s| s.len() >= *min && s.len() <= *max),
+            Self::Text { max } => value.as_str().is_some_and(|s| s.len() <= *max),
             Self::Choice(words) => value.as_str().is_some_and(|s| words.contains(&s)),
             Self::Flag => value.is_boolean(),
             Self::Integer { min, max, .. } => value.as_i64().is_some_and(|n| n >= *min && n <= *max),
-            Self::List => value.as_array().is_some_and(|list| list.iter().all(Value::is_string)),
             Self::Folder => value.is_string(),
             Self::LogFilter => value.as_str().is_some_and(|s| !s.is_empty() && EnvFilter::try_new(s).is_ok()),
         }

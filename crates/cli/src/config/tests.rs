@@ -77,7 +77,7 @@ fn variables_win_over_the_file_and_flags_over_variables() {
     sources.environment = vec![
         ("HONEYLINK_NODE_NAME".into(), "variable".into()),
         ("HONEYLINK_NODE_PORT".into(), "2".into()),
-        ("HONEYLINK_DISCOVERY_INTERFACES".into(), "eth0, wlan0".into()),
+        ("HONEYLINK_DISCOVERY_ENABLED".into(), "false".into()),
         ("HONEYLINK_HOME".into(), "/not/a/setting".into()),
     ];
     sources.assignments = vec!["node.port=3".into()];
@@ -85,7 +85,7 @@ fn variables_win_over_the_file_and_flags_over_variables() {
     assert_eq!(resolved.config.node.device_type, "phone");
     assert_eq!(resolved.config.node.name, "variable");
     assert_eq!(resolved.config.node.port, 3);
-    assert_eq!(resolved.config.discovery.interfaces, ["eth0", "wlan0"]);
+    assert!(!resolved.config.discovery.enabled);
     assert_eq!(*origin(&resolved, "node.type"), Origin::File { path: sources.file.clone(), line: 4 });
     assert_eq!(*origin(&resolved, "node.name"), Origin::Variable("HONEYLINK_NODE_NAME".into()));
     assert_eq!(*origin(&resolved, "node.port"), Origin::Flag);

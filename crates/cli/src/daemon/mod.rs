@@ -1,34 +1,121 @@
-//! The node of this device and the API in front of it.
+//! The node of this device and the local API in front of it.
+//!
+//! `honeylink up` runs it until told to stop; any other verb runs the same thing for as long as it takes, so what works
+//! with a daemon works without one. The library's [`Node`](honeylink::Node) owns every piece of state that matters;
+//! and its services do the work; here is the translation into the API's words ([`honeylink_api`]).
+//!
+//! | file | what it is |
+//! |---|---|
+//! | `state` | what the handlers share |
+//! | `listen` | the socket and its connections |
+//! | `routes`, `answer` | which handler serves what; how an answer looks |
+//! | `shutdown` | draining, persisting, cleanup, complete |
+//! | `failures` | the library's errors as API errors |
+//! | the others | one area of the API each |
 
+mod answer;
+mod chat;
+mod devices;
+mod failures;
+mod files;
+mod listen;
+mod nearby;
+mod pairing;
+mod path;
+mod pipe;
+mod routes;
+mod shutdown;
+mod state;
+mod status;
+mod transfers;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use honeylink_api::{ErrorCode, Mode};
+use honeylink::Node;
+use honeylink::store::home::HomeLayout;
+use honeylink_api::{ErrorCode, Mode, Phase};
 
-use crate::config::Resolved;
+use crate::config::{Config, Resolved};
 use crate::failure::Failure;
-use crate::home::Home;
+use state::Daemon;
 
-/// A running node.
+/// A running node with its API.
 #[derive(Debug)]
-pub(crate) struct Running;
+pub(crate) struct Running {
+    daemon: Arc<Daemon>,
+}
 
-/// Starts a node in this process.
-pub(crate) async fn start(_: &Home, _: Resolved, _: Mode) -> Result<Running, Failure> {
-    std::future::ready(()).await;
-    Err(Failure::new(ErrorCode::Unsupported, "this build has no node yet"))
+/// Starts a node in this process and opens its API.
+pub(crate) async fn start(home: &HomeLayout, resolved: Resolved, mode: Mode) -> Result<Running, Failure> {
+    let socket = home.api_socket();
+    listen::check_path(&socket)?;
+    let node = build(home, &resolved.config).await?;
+    // The node holds the home's lock from here on, so whatever socket lies there belongs to nobody.
+    let listener = match listen::bind(&socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            node.shutdown().await;
+            return Err(Failure::file("open", &socket, &error));
+        }
+    };
+    let daemon = Arc::new(Daemon::new(node, home.clone(), resolved.config, mode).map_err(Failure::internal)?);
+    tracing::info!(id = %daemon.node.id().short(), version = env!("CARGO_PKG_VERSION"), "node started");
+    path::serve(&daemon)?;
+    listen::serve(&daemon, listener);
+    Ok(Running { daemon })
+}
+
+async fn build(home: &HomeLayout, config: &Config) -> Result<Node, Failure> {
+    let reach = match config.node.reach.as_str() {
+        "loopback" => honeylink::Reach::Loopback,
+        "wide" => honeylink::Reach::Wide,
+        _ => honeylink::Reach::Lan,
+    };
+    let mut builder = Node::builder()
+        .home(home.dir())
+        .device_type(config.node.device_type.parse().map_err(Failure::internal)?)
+        .reach(reach)
+        .port(config.node.port)
+        .message_bytes_max(config.session.message_bytes_max)
+        .suspended_max(Duration::from_secs(config.session.suspended_max_s));
+    if !config.node.name.is_empty() {
+        builder = builder.name(&config.node.name);
+    }
+    builder = if config.discovery.enabled {
+        builder.discovery_port(config.discovery.port)
+    } else {
+        builder.discovery(false)
+    };
+    builder.build().await.map_err(|error| failures::build(&error).into())
 }
 
 impl Running {
+    /// Requests other processes have open here.
     pub(crate) fn guests(&self) -> usize {
-        0
+        *self.daemon.guests.borrow()
     }
+
+    /// Waits until no other process has a request open.
     pub(crate) async fn no_guests(&self) {
-        std::future::ready(()).await;
+        // The sender lives in the daemon that this holds, so waiting cannot fail.
+        let _ = self.daemon.guests.subscribe().wait_for(|guests| *guests == 0).await;
     }
-    pub(crate) async fn shutdown(&self, _: Duration) {
-        std::future::ready(()).await;
+
+    /// Ends the node in its phases, giving running transfers `drain`, and returns when it has.
+    pub(crate) async fn shutdown(&self, drain: Duration) {
+        self.daemon.begin_shutdown(drain);
+        self.ended().await;
     }
+
+    /// Waits until the node has ended, whoever asked it to.
     pub(crate) async fn ended(&self) {
-        std::future::ready(()).await;
+        let _ = self.daemon.phase.subscribe().wait_for(|phase| *phase == Phase::Complete).await;
+        self.daemon.connections_closed().await;
     }
+}
+
+/// What a handler says when the node is on its way out.
+fn shutting_down() -> honeylink_api::ErrorBody {
+    honeylink_api::ErrorBody::new(ErrorCode::ShuttingDown, "the node is shutting down")
 }

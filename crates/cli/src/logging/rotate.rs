@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,7 +26,7 @@ impl RotatingFile {
     /// are kept, the current one counted.
     pub(crate) fn open(path: PathBuf, bytes_max: u64, files_max: u32) -> io::Result<Self> {
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder)?;
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let file = append(&path)?;
         let bytes = file.metadata()?.len();

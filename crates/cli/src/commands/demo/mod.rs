@@ -1,0 +1,97 @@
+//! `honeylink demo`: devices on this machine find each other, pair, talk and send a file, before your eyes.
+//!
+//! Each device is this program in a process of its own with a home of its own, and everything goes over the local API,
+//! as it would for a person with two terminals. Nothing leaves the machine and nothing is left behind.
+
+mod device;
+mod report;
+mod steps;
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use honeylink_api::{ErrorCode, ExitCode};
+
+use crate::app::{App, Outcome};
+use crate::failure::Failure;
+use crate::signals;
+use device::Device;
+use report::Report;
+
+const EXAMPLES: &str = "\
+Examples:
+  honeylink demo                two devices, a 64 MiB file
+  honeylink demo --nodes 5      five devices; the first pairs and talks with each
+  honeylink demo --json | tail -1 | jq .ok";
+
+/// Watch two devices find each other, pair, talk and send a file
+///
+/// Starts devices in processes of their own on this machine, with temporary homes, reaching no further than loopback. They
+/// discover each other by mDNS, pair by code, chat both ways and send a file; then one is killed in the middle of a
+/// second file, started again, and the file is finished without sending again what had arrived. Each step is printed with
+/// its time, path and rate. Ends with exit code 0 only if every step worked.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// How many devices
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..=16))]
+    nodes: u8,
+    /// Size of the file in MiB
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=4096))]
+    size: u64,
+}
+
+/// The folder of a demonstration; it goes when this does, however the demonstration ends.
+#[derive(Debug)]
+struct Stage(PathBuf);
+
+impl Stage {
+    fn new() -> Result<Self, Failure> {
+        use std::os::unix::fs::DirBuilderExt as _;
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        let name = format!("honeylink-demo-{}-{:x}", std::process::id(), since.subsec_nanos());
+        let path = std::env::temp_dir().join(name);
+        // Fails if somebody made it first, as anybody may in a shared temporary folder.
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|e| Failure::file("make the folder", &path, &e))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            tracing::warn!(%error, path = %self.0.display(), "the demonstration's folder could not be removed");
+        }
+    }
+}
+
+pub(crate) async fn run(app: &App, args: Args) -> Outcome {
+    let stage = Stage::new()?;
+    let report = Report::new(app.out);
+    let began = Instant::now();
+    let mut devices = Vec::new();
+    let played = tokio::select! {
+        played = play(&args, &stage, &report, &mut devices) => played,
+        () = signals::asked_to_stop() => Err(Failure::new(ErrorCode::Interrupted, "stopped")),
+    };
+    let played = match played {
+        Ok(()) => steps::end(&report, &mut devices).await,
+        Err(error) => Err(error),
+    };
+    // Devices that still run are killed by their drop, before their folder goes.
+    drop(devices);
+    drop(stage);
+    played?;
+    report.total(began.elapsed())?;
+    Ok(ExitCode::Ok)
+}
+
+async fn play(args: &Args, stage: &Stage, report: &Report, devices: &mut Vec<Device>) -> Result<(), Failure> {
+    steps::start(report, &stage.0, args.nodes, devices).await?;
+    steps::discover(report, devices).await?;
+    steps::pair(report, devices).await?;
+    steps::chat(report, devices).await?;
+    let rate = steps::send(report, &stage.0, devices, args.size << 20).await?;
+    steps::resume(report, &stage.0, devices, rate, args.size << 20).await
+}

@@ -1,0 +1,96 @@
+//! `/v1/chat`: the library's chat service in the API's words.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::response::Response;
+use honeylink::services::chat::{ChatError, ChatEvent as Happened};
+use honeylink::store::chat::{ChatLogError, MessageState};
+use honeylink_api::{ChatEvent, ChatMessage, ChatSend, ChatState, Direction, ErrorBody, ErrorCode};
+use serde::Deserialize;
+use tokio::sync::broadcast::error::RecvError;
+
+use super::answer::{self, Answer, ApiError};
+use super::failures;
+use super::state::Daemon;
+
+/// `POST /v1/chat`
+pub(super) async fn say(
+    State(daemon): State<Arc<Daemon>>,
+    Json(said): Json<ChatSend>,
+) -> Answer<ChatMessage> {
+    let peer = daemon.resolve(&said.peer)?;
+    let sent = daemon.chat.send(peer, &said.text).await.map_err(failed)?;
+    Ok(Json(describe(&daemon, &sent)))
+}
+
+fn failed(error: ChatError) -> ErrorBody {
+    let code = match error {
+        ChatError::Connect(error) => return failures::connect(error),
+        ChatError::Empty => ErrorCode::BadRequest,
+        ChatError::TooLong { .. } | ChatError::Log(ChatLogError::TooLong { .. }) => ErrorCode::TooLarge,
+        ChatError::Closed(ref why) if why.is_clean() => ErrorCode::Policy,
+        ChatError::Closed(_) => ErrorCode::Unreachable,
+        ChatError::Unconfirmed(_) => ErrorCode::Timeout,
+        ChatError::Log(_) | ChatError::State(_) => ErrorCode::Internal,
+    };
+    ErrorBody::new(code, error.to_string())
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Watched {
+    /// Only messages with this device.
+    peer: Option<String>,
+}
+
+/// `GET /v1/chat/watch`
+pub(super) async fn watch(
+    State(daemon): State<Arc<Daemon>>,
+    Query(watched): Query<Watched>,
+) -> Result<Response, ApiError> {
+    let only = match &watched.peer {
+        Some(peer) => Some(daemon.resolve(peer)?),
+        None => None,
+    };
+    // Subscribed before the first line says so: nothing that comes after that line is missed.
+    let mut events = daemon.chat.events();
+    let names = daemon.clone();
+    Ok(answer::lines(&daemon, move |out| async move {
+        let mut line = Some(ChatEvent::Ready);
+        loop {
+            if let Some(line) = line
+                && !out.send(&line).await
+            {
+                return;
+            }
+            line = match events.recv().await {
+                Ok(event) if only.is_none_or(|only| only == event.peer) => {
+                    Some(ChatEvent::Message(describe(&names, &event)))
+                }
+                Ok(_) => None,
+                Err(RecvError::Lagged(count)) => Some(ChatEvent::Skipped { count }),
+                Err(RecvError::Closed) => return,
+            };
+        }
+    }))
+}
+
+fn describe(daemon: &Daemon, event: &Happened) -> ChatMessage {
+    let message = &event.message;
+    let (direction, state) = match message.state {
+        MessageState::Received => (Direction::In, ChatState::Delivered),
+        MessageState::Pending => (Direction::Out, ChatState::Sent),
+        MessageState::Delivered => (Direction::Out, ChatState::Delivered),
+        MessageState::Failed => (Direction::Out, ChatState::Failed),
+    };
+    ChatMessage {
+        peer: event.peer.to_string(),
+        name: daemon.name_of(&event.peer),
+        direction,
+        text: message.text.clone(),
+        at_unix_ms: message.at,
+        state,
+        path: event.path.as_ref().map(|path| super::path::one(path, "the path it took")),
+    }
+}

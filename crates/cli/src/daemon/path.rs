@@ -1,0 +1,205 @@
+//! Which way bytes go to a device and how long that takes: `path` and `ping`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::response::Response;
+use honeylink::{Link, PathReport as Reported, Rung as Place};
+use honeylink_api::{PathChange, PathInfo, PathReport, PingEvent, PingRequest, PingSummary, Rung};
+
+use super::answer::{self, Answer, ApiError};
+use super::failures;
+use super::state::{Daemon, unix_ms};
+use crate::failure::Failure;
+
+/// The protocol of links that only measure.
+const PROTOCOL: &str = "ping/1";
+/// How often a watched path is looked at. The carriers have no event for a better round-trip time.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+/// Round trips kept for the median of one series; of longer ones the latest count.
+const ROUND_TRIPS_MAX: usize = 10_000;
+
+/// Answers other devices' measurements: the link itself does, as long as somebody holds it.
+pub(super) fn serve(daemon: &Arc<Daemon>) -> Result<(), Failure> {
+    let mut listener = daemon.node.listen(PROTOCOL).map_err(Failure::internal)?;
+    let on = daemon.clone();
+    daemon.spawn(async move {
+        while let Some(link) = listener.accept().await {
+            on.spawn(async move { while link.recv().await.is_ok() {} });
+        }
+    });
+    Ok(())
+}
+
+async fn measuring_link(daemon: &Daemon, peer: &str) -> Result<Link, ApiError> {
+    let id = daemon.resolve(peer)?;
+    Ok(daemon.node.connect(id, PROTOCOL).await.map_err(failures::connect)?)
+}
+
+/// `GET /v1/devices/{peer}/path`
+pub(super) async fn report(
+    State(daemon): State<Arc<Daemon>>,
+    Path(peer): Path<String>,
+) -> Answer<PathReport> {
+    let link = measuring_link(&daemon, &peer).await?;
+    let paths = link.paths();
+    let id = link.peer();
+    // One round trip makes the time shown a measured one.
+    let _ = link.ping(Duration::from_secs(2)).await;
+    Ok(Json(PathReport {
+        id: id.to_string(),
+        name: daemon.name_of(&id),
+        path: describe(&link.paths()),
+        others: paths.iter().filter(|path| !path.selected).map(|path| one(path, "not in use")).collect(),
+        history: Vec::new(),
+    }))
+}
+
+/// `GET /v1/devices/{peer}/path/watch`
+pub(super) async fn watch(
+    State(daemon): State<Arc<Daemon>>,
+    Path(peer): Path<String>,
+) -> Result<Response, ApiError> {
+    let link = measuring_link(&daemon, &peer).await?;
+    Ok(answer::lines(&daemon, move |out| async move {
+        let mut last: Option<Option<(Place, String)>> = None;
+        loop {
+            let paths = link.paths();
+            let now = paths.first().map(|path| (path.rung, path.remote.clone()));
+            if last.as_ref() != Some(&now) {
+                last = Some(now);
+                let change = PathChange { at_unix_ms: unix_ms(), path: describe(&paths) };
+                if !out.send(&change).await {
+                    return;
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }))
+}
+
+/// `POST /v1/ping`
+pub(super) async fn ping(
+    State(daemon): State<Arc<Daemon>>,
+    Json(request): Json<PingRequest>,
+) -> Result<Response, ApiError> {
+    let link = measuring_link(&daemon, &request.peer).await?;
+    Ok(answer::lines(&daemon, move |out| async move {
+        let timeout = Duration::from_millis(request.timeout_ms);
+        let mut pace = tokio::time::interval(Duration::from_millis(request.interval_ms.max(1)));
+        let mut series = Series::default();
+        let endless = request.count == 0;
+        for seq in 0..if endless { u32::MAX } else { request.count } {
+            pace.tick().await;
+            series.sent += 1;
+            let event = match link.ping(timeout).await {
+                Ok(rtt) => {
+                    let rtt_ms = series.add(rtt);
+                    PingEvent::Reply { seq, rtt_ms, path: describe(&link.paths()) }
+                }
+                Err(error) => {
+                    let over = failures::ping(&error).is_some();
+                    out.send(&PingEvent::Lost { seq }).await;
+                    if over {
+                        break;
+                    }
+                    continue;
+                }
+            };
+            if !out.send(&event).await {
+                return;
+            }
+        }
+        out.send(&PingEvent::Summary(series.summary(describe(&link.paths())))).await;
+    }))
+}
+
+/// What a series of pings came to so far.
+#[derive(Default)]
+struct Series {
+    sent: u32,
+    received: u32,
+    round_trips_ms: std::collections::VecDeque<f64>,
+}
+
+impl Series {
+    fn add(&mut self, rtt: Duration) -> f64 {
+        let ms = rtt.as_secs_f64() * 1000.0;
+        self.received += 1;
+        if self.round_trips_ms.len() == ROUND_TRIPS_MAX {
+            self.round_trips_ms.pop_front();
+        }
+        self.round_trips_ms.push_back(ms);
+        ms
+    }
+
+    fn summary(&self, path: Option<PathInfo>) -> PingSummary {
+        let mut sorted: Vec<f64> = self.round_trips_ms.iter().copied().collect();
+        sorted.sort_by(f64::total_cmp);
+        PingSummary {
+            ok: self.received > 0,
+            sent: self.sent,
+            received: self.received,
+            min_ms: sorted.first().copied(),
+            p50_ms: sorted.get(sorted.len() / 2).copied(),
+            max_ms: sorted.last().copied(),
+            path,
+        }
+    }
+}
+
+/// The path in use among `paths`, the selected one first, with why it is the one.
+pub(super) fn describe(paths: &[Reported]) -> Option<PathInfo> {
+    let (used, others) = paths.split_first()?;
+    let next = others.iter().min_by_key(|path| (path.rung, path.rtt));
+    let why = match next {
+        None => "the only way known".to_owned(),
+        Some(next) => {
+            format!("chosen over {} {}", next.rung.as_str(), crate::output::units::millis(millis(next.rtt)))
+        }
+    };
+    Some(one(used, &why))
+}
+
+pub(super) fn one(path: &Reported, why: &str) -> PathInfo {
+    PathInfo {
+        rung: match path.rung {
+            Place::Local => Rung::Local,
+            Place::Lan => Rung::Lan,
+            Place::Direct => Rung::Direct,
+            Place::Relayed => Rung::Relayed,
+        },
+        carrier: path.carrier.to_owned(),
+        address: path.remote.clone(),
+        rtt_ms: (!path.rtt.is_zero()).then(|| millis(path.rtt)),
+        why: why.to_owned(),
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_without_answers_is_not_ok_and_has_no_times() {
+        let summary = Series { sent: 3, ..Series::default() }.summary(None);
+        assert!(!summary.ok);
+        assert_eq!((summary.min_ms, summary.p50_ms, summary.max_ms), (None, None, None));
+    }
+
+    #[test]
+    fn a_series_shows_its_shortest_middle_and_longest() {
+        let mut series = Series::default();
+        for ms in [3, 1, 2] {
+            series.add(Duration::from_millis(ms));
+        }
+        let summary = series.summary(None);
+        assert_eq!((summary.min_ms, summary.p50_ms, summary.max_ms), (Some(1.0), Some(2.0), Some(3.0)));
+    }
+}

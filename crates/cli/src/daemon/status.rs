@@ -1,0 +1,49 @@
+//! `GET /v1/status`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use honeylink_api::{API_VERSION, Phase, Status, Subsystem, SubsystemState};
+
+use super::answer::Answer;
+use super::state::Daemon;
+
+pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Answer<Status> {
+    let node = &daemon.node;
+    let trusted = node.store().trust().list().into_iter().filter(|peer| peer.trust.is_trusted());
+    Ok(Json(Status {
+        id: node.id().to_string(),
+        name: node.name(),
+        device_type: node.device_type().to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        api: API_VERSION,
+        listen: node.ticket().addrs.iter().map(ToString::to_string).collect(),
+        mode: daemon.mode,
+        phase: *daemon.phase.borrow(),
+        pid: std::process::id(),
+        uptime_s: daemon.started.elapsed().as_secs(),
+        home: daemon.home.dir().display().to_string(),
+        reach: node.reach().as_str().to_owned(),
+        peers: trusted.count(),
+        nearby: node.nearby_now().len(),
+        transfers: daemon.transfers_running(),
+        subsystems: subsystems(&daemon),
+    }))
+}
+
+fn subsystems(daemon: &Daemon) -> Vec<Subsystem> {
+    let ending = *daemon.phase.borrow() != Phase::Running;
+    let part = |name: &str, trouble: Option<String>| {
+        let state = match (&trouble, ending) {
+            (_, true) => SubsystemState::Draining,
+            (Some(_), false) => SubsystemState::Degraded,
+            (None, false) => SubsystemState::Healthy,
+        };
+        Subsystem { name: name.to_owned(), state, detail: trouble }
+    };
+    let unreadable = daemon.node.store().unreadable();
+    let store = unreadable.first().map(|first| format!("{first} ({} in all)", unreadable.len()));
+    let discovery = (!daemon.config.discovery.enabled).then(|| "switched off (discovery.enabled)".to_owned());
+    vec![part("store", store), part("carrier", None), part("discovery", discovery)]
+}
