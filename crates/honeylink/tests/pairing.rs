@@ -223,3 +223,44 @@ async fn forgetting_a_peer_ends_its_links_and_refuses_new_ones() {
     assert!(soon("recv", link.recv()).await.is_err());
     assert!(soon("connect", guest.connect(host.id(), "p/1")).await.is_err());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn trust_and_sessions_leave_lines_in_the_audit_log_and_survive_a_restart() {
+    let (port, home) = (own_port(), tempfile::tempdir().unwrap());
+    let folder = home.path().join("device");
+    let at_home = || {
+        Node::builder().name("host").reach(Reach::Loopback).discovery_port(port).home(folder.clone()).build()
+    };
+    let host = at_home().await.unwrap();
+    let guest = node("guest", port).await;
+    let mut opening = host.open_pairing(PairingOptions::default()).unwrap();
+    let joined =
+        soon("join", guest.join_pairing(typed(&opening), None, PairingOptions::default(), no_prompts()));
+    let (record, _) = tokio::join!(joined, paired(&mut opening));
+    record.unwrap();
+    drop(opening);
+    let _listener = guest.listen("p/1").unwrap();
+    let link = soon("connect", host.connect("guest", "p/1")).await.unwrap();
+    drop(link);
+    let stranger = node("stranger", port).await;
+    let trust = stranger.store().trust();
+    let unknown = honeylink::store::NewPeer {
+        id: host.id(),
+        name: None,
+        announced_name: "host".into(),
+        device_type: host.device_type(),
+        method: honeylink::store::PairingMethod::Code,
+    };
+    trust.pair(&unknown, honeylink::store::OnNameTaken::Refuse, 0).unwrap();
+    assert!(soon("refused", stranger.connect(host.id(), "p/1")).await.is_err());
+    let id = host.id();
+    soon("shutdown", host.shutdown()).await;
+    drop(host);
+    let log = std::fs::read_to_string(folder.join("audit/audit.jsonl")).unwrap();
+    for event in ["paired", "session_established", "session_rejected"] {
+        assert!(log.contains(&format!("\"event\":\"{event}\"")), "{event} is missing in {log}");
+    }
+    let again = at_home().await.unwrap();
+    assert_eq!(again.id(), id);
+    assert!(again.store().trust().is_trusted(&guest.id()));
+}

@@ -79,9 +79,12 @@ fn arrived(inner: &Arc<Inner>, conn: Conn, alpn: &[u8]) {
     }
     match inner.store.trust().trust(&peer) {
         Some(trust) if trust.is_trusted() => inner.adopt(conn),
-        Some(crate::store::Trust::Revoked) => conn.close(code::REVOKED, "this device was revoked here"),
+        Some(crate::store::Trust::Revoked) => {
+            inner.audit_rejected(peer, "revoked");
+            conn.close(code::REVOKED, "this device was revoked here");
+        }
         Some(_) | None => {
-            tracing::info!(peer = %peer.short(), "refused a connection from a device that is not paired");
+            inner.audit_rejected(peer, "not paired");
             conn.close(code::NOT_PAIRED, "not paired with this device");
         }
     }
@@ -219,6 +222,9 @@ async fn serve_session(inner: &Arc<Inner>, carriage: Carriage, header: StreamHea
     let mut state = shared.watch_state();
     // The sender lives in `shared`, so waiting cannot fail.
     let _ = state.wait_for(|s| matches!(s, State::Active | State::Closed)).await;
+    if link.state() == State::Active {
+        inner.audit_session(&link);
+    }
     if link.state() == State::Active && listener.try_send(link).is_err() {
         // Dropping the link closes it; say why first.
         let _ = shared.close(CloseCode::TooMany, "the application does not take new links").await;

@@ -231,6 +231,7 @@ impl NodeBuilder {
             rng: Mutex::new(rng),
             carriers,
             store: Arc::new(store),
+            rejections: Mutex::new(super::peers::RejectionWindow::new()),
             audit: home.as_ref().map(|home| AuditLog::new(home.layout().audit())),
             home,
             pool: Pool::new(id),

@@ -75,6 +75,7 @@ pub(crate) struct Inner {
     /// Holds the folder's lock for as long as the node lives.
     home: Option<Home>,
     audit: Option<AuditLog>,
+    rejections: Mutex<peers::RejectionWindow>,
     pool: Pool,
     /// Addresses given by hand or by ticket.
     manual: Mutex<BTreeMap<DeviceId, Vec<SocketAddr>>>,
@@ -233,6 +234,7 @@ impl Node {
         if link.state() == State::Closed {
             return Err(ConnectError::from_closed(&shared));
         }
+        inner.audit_session(&link);
         Ok(link)
     }
 

@@ -1,17 +1,40 @@
 //! What this node decides about other devices: every change of trust goes through here, so that the store, the audit
 //! log, discovery and live connections agree.
 
+use std::sync::PoisonError;
+use std::time::Duration;
+
 use honeylink_core::identity::DeviceId;
+use tokio::time::Instant;
 
 use super::{Inner, Node};
 use crate::carrier::code;
 use crate::clock::unix_ms;
+use crate::link::Link;
 use crate::pairing::PairingError;
 use crate::store::audit::AuditEvent;
 use crate::store::grants::{GrantChange, Grants};
 use crate::store::{
     ChangePeerError, Forgotten, NewPeer, OnNameTaken, PairError, PeerRecord, StateError, TrustStore,
 };
+
+/// Rejections are counted over this time.
+const REJECTION_WINDOW: Duration = Duration::from_secs(60);
+/// Rejections written to the audit log per window; the rest are only logged.
+const REJECTIONS_PER_WINDOW_MAX: u32 = 20;
+
+/// How many devices were turned away lately.
+#[derive(Debug)]
+pub(super) struct RejectionWindow {
+    since: Instant,
+    count: u32,
+}
+
+impl RejectionWindow {
+    pub(super) fn new() -> Self {
+        Self { since: Instant::now(), count: 0 }
+    }
+}
 
 impl Node {
     /// Gives a peer another name here.
@@ -111,6 +134,29 @@ impl Inner {
             "a device shows a known name or address under another key; it is not trusted"
         );
         self.audit(&AuditEvent::KeyChanged { known, offered, name });
+    }
+
+    pub(super) fn audit_session(&self, link: &Link) {
+        let path = link.path().map_or_else(String::new, |path| {
+            format!("{} {} {}", path.rung.as_str(), path.carrier, path.remote)
+        });
+        self.audit(&AuditEvent::SessionEstablished { peer: link.peer(), path: &path });
+    }
+
+    /// Notes that a device was turned away. Strangers cause this, so only so many lines a minute are written: a flood
+    /// must not push older lines out of the log.
+    pub(super) fn audit_rejected(&self, peer: DeviceId, reason: &str) {
+        tracing::info!(peer = %peer.short(), reason, "turned a device away");
+        let mut window = self.rejections.lock().unwrap_or_else(PoisonError::into_inner);
+        if window.since.elapsed() >= REJECTION_WINDOW {
+            *window = RejectionWindow::new();
+        }
+        window.count += 1;
+        let write = window.count <= REJECTIONS_PER_WINDOW_MAX;
+        drop(window);
+        if write {
+            self.audit(&AuditEvent::SessionRejected { peer, reason });
+        }
     }
 
     /// Writes a line of the audit log, if this node keeps one.
