@@ -19,12 +19,8 @@ fn default_of(key: &Key) -> Value {
 fn keys() -> String {
     let mut table = String::from("| key | values | default | meaning |\n|---|---|---|---|\n");
     for key in KEYS {
-        let default = match (key.name, default_of(key)) {
-            // It differs from machine to machine.
-            ("node.name", _) => "the machine's name".to_owned(),
-            (_, value) => format!("`{value}`"),
-        };
-        table.push_str(&format!("| `{}` | {} | {default} | {} |\n", key.name, key.kind.allowed(), key.about));
+        let Key { name, kind, about } = key;
+        table.push_str(&format!("| `{name}` | {} | `{}` | {about} |\n", kind.allowed(), default_of(key)));
     }
     table
 }
