@@ -8,6 +8,7 @@
 use std::cmp::Ordering as Order;
 use std::fs::File;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -63,6 +64,10 @@ pub(super) struct Ends {
     pub(super) frames: mpsc::Sender<BytesMut>,
     /// Entries below this number have been looked at and told.
     pub(super) upto: Arc<AtomicU64>,
+    /// Entries of the whole listing.
+    pub(super) entries: u64,
+    /// Carries the staging folder's lock until this thread has let go of what is in it.
+    pub(super) lock: Arc<OwnedFd>,
 }
 
 #[derive(Debug)]
@@ -77,7 +82,8 @@ pub(super) struct Claimer {
 }
 
 impl Claimer {
-    /// Runs until the listing ends or the async side is gone.
+    /// Runs until the listing ends or the async side is gone. Only a listing that was complete says what does not belong
+    /// to the transfer: after a break in its middle, what it did not come to stays for the next attempt.
     pub(super) fn run(staging: &Path, ends: Ends) -> Result<(), ReceiveError> {
         let walk = Walk::inside(staging)?;
         let mut claimer = Self {
@@ -90,7 +96,9 @@ impl Claimer {
             ends,
         };
         claimer.advance()?;
+        let mut seen = 0;
         while let Some(listed) = claimer.ends.listed.blocking_recv() {
+            seen = listed.index + 1;
             let large = claimer.look_at(&listed)?;
             let pause = claimer.ends.listed.is_empty();
             if (large || pause || claimer.claims.len() >= CLAIMS_PER_FRAME) && !claimer.tell(listed.index + 1)
@@ -98,7 +106,7 @@ impl Claimer {
                 return Ok(());
             }
         }
-        claimer.remove_rest()
+        if seen == claimer.ends.entries { claimer.remove_rest() } else { Ok(()) }
     }
 
     /// Says what is held below `upto`; false if nobody listens any more.
@@ -151,7 +159,8 @@ impl Claimer {
         let failed = |e| DiskError::new("read", &found.place, e);
         let mut file = disk::open_source(&found.place).map_err(failed)?;
         // Shorter than a moment ago: somebody else is at work in our folder, and it will be written anew.
-        let Some(hasher) = hash_prefix(&mut file, offset, &mut self.buffer).map_err(failed)? else {
+        let gone = || self.ends.held.is_closed();
+        let Some(hasher) = hash_prefix(&mut file, offset, &mut self.buffer, gone).map_err(failed)? else {
             return Ok(());
         };
         let prefix = *hasher.finalize().as_bytes();
@@ -207,14 +216,19 @@ fn is_above(folder: &str, path: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))
 }
 
-/// Hashes the first `len` bytes; `None` if there are fewer.
-fn hash_prefix(file: &mut File, len: u64, buffer: &mut [u8]) -> std::io::Result<Option<blake3::Hasher>> {
+/// Hashes the first `len` bytes; `None` if there are fewer or nobody wants to know any more.
+fn hash_prefix(
+    file: &mut File,
+    len: u64,
+    buffer: &mut [u8],
+    gone: impl Fn() -> bool,
+) -> std::io::Result<Option<blake3::Hasher>> {
     let mut hasher = blake3::Hasher::new();
     let mut left = len;
     while left > 0 {
         let piece = usize::try_from(left).unwrap_or(buffer.len()).min(buffer.len());
         let got = file.read(&mut buffer[..piece])?;
-        if got == 0 {
+        if got == 0 || gone() {
             return Ok(None);
         }
         hasher.update(&buffer[..got]);

@@ -76,7 +76,7 @@ pub(super) fn staff<'a, R>(
         // The channel holds exactly as many.
         let _ = empty_in.try_send(vec![0; BLOCK_BYTES]);
     }
-    let each = store::sync_each(options.durability, offer.files);
+    let each = store::sync_each(options.durability, offer.entries);
     let mut jobs = Vec::new();
     for _ in 0..options.file_threads.clamp(1, 8) {
         let (job_in, job_out) = mpsc::channel(JOBS_MAX);
@@ -89,7 +89,8 @@ pub(super) fn staff<'a, R>(
         let (listed_in, listed) = mpsc::channel(claims::QUEUE_MAX);
         let (held, held_out) = mpsc::channel(claims::QUEUE_MAX);
         let upto = Arc::new(AtomicU64::new(0));
-        let ends = claims::Ends { listed, held, frames: out, upto: Arc::clone(&upto) };
+        let (entries, lock) = (offer.entries, Arc::clone(&staging.folder));
+        let ends = claims::Ends { listed, held, frames: out, upto: Arc::clone(&upto), entries, lock };
         let path = staging.path.clone();
         threads.spawn_blocking(move || Claimer::run(&path, ends));
         Claimed { listed: Some(listed_in), held: held_out, upto, waiting: VecDeque::new() }
@@ -176,7 +177,7 @@ impl<R: AsyncRead + Unpin> Inflow<'_, R> {
                 _ => match read_body(self.reader, header).await? {
                     Message::List { first, entries } => {
                         self.entries_left = self.entries_left.saturating_sub(entries.len() as u64);
-                        self.list(first, entries)?;
+                        self.list(first, entries).await?;
                     }
                     Message::Start { index, offset } => open = Some(self.start(index, offset).await?),
                     Message::End { hash } => {
@@ -196,11 +197,14 @@ impl<R: AsyncRead + Unpin> Inflow<'_, R> {
         }
     }
 
-    fn list(
+    async fn list(
         &mut self,
         first: u64,
         entries: Vec<honeylink_core::transfer::frame::Entry>,
     ) -> Result<(), ReceiveError> {
+        // Folders need no content: made as soon as the claims thread has passed them, any number of them may come in a row.
+        let passed = self.claimed.as_ref().map(|claimed| claimed.upto.load(Ordering::Acquire));
+        self.folders(passed).await?;
         let added = self.intake.list(first, entries)?;
         let Some(claimed) = self.claimed.as_mut() else { return Ok(()) };
         if let Some(listed) = &claimed.listed {

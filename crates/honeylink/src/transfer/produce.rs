@@ -139,8 +139,10 @@ impl Producer {
         while let Some(planned) = producer.window.pop_front() {
             let index = producer.next;
             producer.next += 1;
-            if let Body::File { size, modified, .. } = planned.body {
-                producer.send_file(index, &planned, size, modified)?;
+            match planned.body {
+                Body::File { size, modified, .. } => producer.send_file(index, &planned, size, modified)?,
+                // Nothing is sent of it, but the listing must not run away from a receiver that looks at what it holds.
+                Body::Folder => drop(producer.claim_for(index)?),
             }
             if producer.window.len() <= TRANSFER_WINDOW_ENTRIES_MAX / 2 {
                 producer.list_ahead()?;

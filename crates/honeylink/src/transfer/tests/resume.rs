@@ -68,6 +68,31 @@ async fn what_arrived_is_not_sent_again() {
     assert!(std::fs::read(to.path().join("big")).unwrap() == content);
 }
 
+/// A break in an early attempt must not cost what a still earlier one had brought and this one did not come to.
+#[tokio::test]
+async fn a_second_break_keeps_what_the_first_attempt_brought() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let root = from.path().join("tree");
+    for i in 0..6000 {
+        write(&root.join(format!("{i:04}")), &noise(i, 1000));
+    }
+    assert!(interrupted(std::slice::from_ref(&root), to.path(), 6_200_000).await.is_none());
+    let staged = to.path().join(names_in(to.path()).first().unwrap());
+    let held = || {
+        let folder = std::fs::File::open(&staged).unwrap();
+        // The threads of the dropped attempt hold this lock until they are done.
+        rustix::fs::flock(&folder, rustix::fs::FlockOperation::LockExclusive).unwrap();
+        tree(&staged).len()
+    };
+    let before = held();
+    assert!(before > 5000, "{before}");
+    assert!(interrupted(std::slice::from_ref(&root), to.path(), 1000).await.is_none());
+    assert_eq!(held(), before);
+    let (sent, _) = transfer(std::slice::from_ref(&root), to.path()).await;
+    assert!(sent.unwrap().bytes_kept > 5_000_000);
+    assert!(tree(&root) == tree(&to.path().join("tree")));
+}
+
 #[tokio::test]
 async fn a_source_that_changed_between_attempts_is_sent_anew() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -106,6 +131,21 @@ async fn bytes_damaged_between_attempts_do_not_survive() {
     let (sent, _) = transfer(std::slice::from_ref(&file), to.path()).await;
     assert_eq!(sent.unwrap().bytes_kept, 0);
     assert!(std::fs::read(to.path().join("big")).unwrap() == content);
+}
+
+#[tokio::test]
+async fn more_folders_in_a_row_than_the_window_holds_arrive_and_resume() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let root = from.path().join("tree");
+    for i in 0..5000 {
+        std::fs::create_dir_all(root.join(format!("{i:04}"))).unwrap();
+    }
+    write(&root.join("last"), &noise(1, 3_000_000));
+    assert!(interrupted(std::slice::from_ref(&root), to.path(), 1_000_000).await.is_none());
+    let (sent, received) = transfer(std::slice::from_ref(&root), to.path()).await;
+    sent.unwrap();
+    received.unwrap();
+    assert!(tree(&root) == tree(&to.path().join("tree")));
 }
 
 #[tokio::test]
