@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use honeylink_core::limits::TRANSFER_WINDOW_ENTRIES_MAX;
 use honeylink_core::transfer::frame::{Hash, Message, Offer, Reason, TransferId};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
@@ -134,7 +135,8 @@ where
         // The channel holds exactly as many.
         let _ = empty_in.try_send(Block::empty());
     }
-    let (checked_in, checked_out) = mpsc::channel(BLOCKS_MAX);
+    // An honest receiver has never more to tell than the listing is ahead.
+    let (checked_in, checked_out) = mpsc::channel(TRANSFER_WINDOW_ENTRIES_MAX);
     let ends = Ends { full: full_in, empty: empty_out, checked: resume.then_some(checked_out) };
     let for_producer = offer.clone();
     let mut producer = pin!(on_file_thread(move || Producer::run(&sources, for_producer, ends)));
@@ -142,7 +144,7 @@ where
 
     let outcome = {
         let mut pump = pin!(pump(&mut writer, full_out, empty_in, &mut meter, handle));
-        let mut listen = pin!(listen(&mut reader, checked_in));
+        let mut listen = pin!(listen(&mut reader, checked_in, offer.entries));
         let (mut pumped, mut produced, mut failed, mut receipt) = (None, None, None, None);
         loop {
             // The receipt may be here before we have noticed that we are done.
@@ -224,16 +226,34 @@ async fn pump<W: AsyncWrite + Unpin>(
     Ok(kept)
 }
 
-/// Passes claims on until the receipt arrives.
+/// Passes claims on until the receipt arrives. Never waits for the file thread, so that a stop is heard at once; and keeps
+/// at most one claim for each entry, whatever the receiver sends.
 async fn listen<R: AsyncRead + Unpin>(
     reader: &mut R,
     checked: mpsc::Sender<Checked>,
+    entries: u64,
 ) -> Result<Hash, SendError> {
+    let mut told = 0;
     loop {
         match read_message(reader).await? {
-            Message::Have { upto, claims } => {
+            Message::Have { upto, mut claims } => {
+                let upto = upto.min(entries);
+                if upto <= told {
+                    continue;
+                }
+                let mut next = told;
+                claims.retain(|claim| {
+                    let fits = (next..upto).contains(&claim.index);
+                    if fits {
+                        next = claim.index + 1;
+                    }
+                    fits
+                });
+                told = upto;
                 // A file thread that has ended needs no claims any more.
-                let _ = checked.send((upto, claims)).await;
+                if let Err(mpsc::error::TrySendError::Full(_)) = checked.try_send((upto, claims)) {
+                    return Err(SendError::Unexpected);
+                }
             }
             Message::Receipt { digest } => return Ok(digest),
             other => return Err(ended_by(other)),
