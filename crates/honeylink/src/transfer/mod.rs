@@ -16,7 +16,7 @@
 //!
 //! # Where the bytes lie
 //!
-//! Everything is received into `NAME.<6 hex digits>.part/` inside the destination and moved to its final name when all
+//! Everything is received into `NAME.<16 hex digits>.part/` inside the destination and moved to its final name when all
 //! hashes are verified: no partial file ever has a final name. The folder's name follows from the transfer's id and the
 //! peer, so the next attempt finds it, and what it holds is claimed by content (see `resume` in the core's module doc).
 //! A broken stream, a full disk or `kill -9` leave it in place; a cancel by a person removes it.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use honeylink_core::limits::{TRANSFER_NAME_BYTES_MAX, TRANSFER_NOTES_MAX, TRANSFER_RENAMES_MAX};
 use honeylink_core::transfer::frame::Offer;
 use honeylink_core::transfer::names;
-use rustix::fs::{FlockOperation, Mode};
+use rustix::fs::{AtFlags, FlockOperation, Mode};
 use rustix::io::Errno;
 
 use super::disk;
@@ -20,6 +20,8 @@ use super::receive::Durability;
 /// How long the threads of an attempt that was just dropped may take to let go of the folder.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
+/// How often the folder may be removed under our hands before we give up.
+const OPEN_TRIES: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct Staging {
@@ -39,21 +41,46 @@ impl Staging {
         std::fs::create_dir_all(into).map_err(|e| DiskError::new("create folder", into, e))?;
         let into_folder = disk::open_folder(into).map_err(|e| DiskError::new("open folder", into, e))?;
         let name = staging_name(offer, scope);
-        let path = into.join(&name);
-        let resumed = match rustix::fs::mkdirat(&into_folder, &name, Mode::RWXU) {
+        // While we waited for the lock, the former attempt may have moved everything into place and removed the folder.
+        for _ in 0..OPEN_TRIES {
+            let staging = Self::open_once(into, &into_folder, &name)?;
+            if let Some((path, folder, resumed)) = staging {
+                return Ok(Self {
+                    path,
+                    folder: Arc::new(folder),
+                    resumed,
+                    name,
+                    into: into.to_owned(),
+                    into_folder,
+                });
+            }
+        }
+        Err(ReceiveError::Busy { path: into.join(name) })
+    }
+
+    /// Path and descriptor of the locked folder, and whether it was there before; nothing if it was removed meanwhile.
+    fn open_once(
+        into: &Path,
+        into_folder: &OwnedFd,
+        name: &str,
+    ) -> Result<Option<(PathBuf, OwnedFd, bool)>, ReceiveError> {
+        let path = into.join(name);
+        let resumed = match rustix::fs::mkdirat(into_folder, name, Mode::RWXU) {
             Ok(()) => false,
             Err(Errno::EXIST) => true,
             Err(error) => return Err(DiskError::new("create folder", &path, error).into()),
         };
-        let folder = disk::open_folder_at(into_folder.as_fd(), &name)
+        let folder = disk::open_folder_at(into_folder.as_fd(), name)
             .map_err(|e| DiskError::new("open folder", &path, e))?;
-        let owner = rustix::fs::fstat(&folder).map_err(|e| DiskError::new("inspect", &path, e))?.st_uid;
-        if owner != rustix::process::geteuid().as_raw() {
+        let ours = rustix::fs::fstat(&folder).map_err(|e| DiskError::new("inspect", &path, e))?;
+        if ours.st_uid != rustix::process::geteuid().as_raw() {
             // Somebody prepared it for us; what is in it is theirs.
             return Err(DiskError::new("use", &path, io::Error::from(io::ErrorKind::PermissionDenied)).into());
         }
         lock(&folder, &path)?;
-        Ok(Self { path, folder: Arc::new(folder), resumed, name, into: into.to_owned(), into_folder })
+        let named = rustix::fs::statat(into_folder, name, AtFlags::SYMLINK_NOFOLLOW);
+        let same = named.is_ok_and(|named| (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino));
+        Ok(same.then_some((path, folder, resumed)))
     }
 
     /// Refuses what cannot fit, before anything is sent. Sparse and compressing file systems may be refused wrongly only if
@@ -97,7 +124,7 @@ impl Staging {
                 placed.push(self.into.join(target));
             }
         }
-        rustix::fs::unlinkat(&self.into_folder, &self.name, rustix::fs::AtFlags::REMOVEDIR)
+        rustix::fs::unlinkat(&self.into_folder, &self.name, AtFlags::REMOVEDIR)
             .map_err(|e| DiskError::new("remove", &self.path, e))?;
         if durability == Durability::Sync {
             rustix::fs::fsync(&self.into_folder).map_err(|e| DiskError::new("sync", &self.into, e))?;
@@ -124,7 +151,7 @@ impl Staging {
 
     /// Removes the folder if it holds nothing, as after a refusal.
     pub(super) fn discard_if_empty(&self) {
-        let _ = rustix::fs::unlinkat(&self.into_folder, &self.name, rustix::fs::AtFlags::REMOVEDIR);
+        let _ = rustix::fs::unlinkat(&self.into_folder, &self.name, AtFlags::REMOVEDIR);
     }
 }
 
@@ -142,13 +169,14 @@ fn lock(folder: &OwnedFd, path: &Path) -> Result<(), ReceiveError> {
     }
 }
 
-/// `NAME.<6 hex digits>.part`
+/// `NAME.<16 hex digits>.part`. Short enough to read past, long enough that a peer cannot search for an id whose folder is
+/// that of another peer's transfer.
 fn staging_name(offer: &Offer, scope: &[u8]) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("honeylink transfer staging v1");
     hasher.update(&offer.id);
     hasher.update(scope);
     let hash = hasher.finalize();
-    let suffix = format!(".{}.part", data_encoding::HEXLOWER.encode(&hash.as_bytes()[..3]));
+    let suffix = format!(".{}.part", data_encoding::HEXLOWER.encode(&hash.as_bytes()[..8]));
     let name = names::repair(&offer.name);
     let stem = &name[..name.floor_char_boundary(TRANSFER_NAME_BYTES_MAX - suffix.len())];
     format!("{stem}{suffix}")
