@@ -55,8 +55,14 @@ impl Beneath {
         let mode = if executable { 0o777 } else { 0o666 };
         let fate = if self.reuse { OFlags::TRUNC | OFlags::NONBLOCK } else { OFlags::EXCL };
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC | fate;
+        let reuse = self.reuse;
         let (parent, name) = self.parent(path)?;
-        Ok(File::from(rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode))?))
+        let file = File::from(rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode))?);
+        if reuse {
+            // One that was in the way keeps the mode it had.
+            set_executable(&file, executable);
+        }
+        Ok(file)
     }
 
     /// Opens a file of an earlier attempt to read and write.
@@ -104,14 +110,17 @@ pub(super) fn set_modified(file: &File, modified: Modified) -> io::Result<()> {
     Ok(rustix::fs::futimens(file, &Timestamps { last_access: time, last_modification: time })?)
 }
 
-/// Gives a kept file the executable bits it should have, for those who may read it.
-pub(super) fn set_executable(file: &File, executable: bool) -> io::Result<()> {
-    let mode = rustix::fs::fstat(file)?.st_mode & 0o777;
+/// Gives a kept file the executable bits it should have, for those who may read it. A file system that has no such bits is
+/// no reason to refuse the bytes.
+pub(super) fn set_executable(file: &File, executable: bool) {
+    let Ok(stat) = rustix::fs::fstat(file) else { return };
+    let mode = stat.st_mode & 0o777;
     let wanted = if executable { mode | ((mode & 0o444) >> 2) } else { mode & !0o111 };
-    if wanted != mode {
-        rustix::fs::fchmod(file, Mode::from_raw_mode(wanted))?;
+    if wanted != mode
+        && let Err(error) = rustix::fs::fchmod(file, Mode::from_raw_mode(wanted))
+    {
+        tracing::debug!(%error, "the mode of a file could not be set");
     }
-    Ok(())
 }
 
 /// Renames without replacing what is there: `EXIST` if the target name is taken.

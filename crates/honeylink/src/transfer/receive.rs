@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use honeylink_core::transfer::frame::{Hash, Message, Offer, Reason};
 use honeylink_core::transfer::intake::Violation;
+use honeylink_core::transfer::names;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::mpsc;
 
@@ -115,7 +116,8 @@ where
 {
     let mut reader = BufReader::with_capacity(READ_AHEAD_BYTES, reader);
     let offer = match read_message(&mut reader).await? {
-        Message::Offer(offer) => offer,
+        // The name is shown to a person and printed on terminals: nothing in it may deceive the one or steer the other.
+        Message::Offer(offer) => Offer { name: names::repair(&offer.name), ..offer },
         Message::Stop { reason, text } => return Err(ReceiveError::Stopped { reason, text }),
         _ => return Err(Violation::Unexpected { what: "something before an offer" }.into()),
     };
@@ -264,7 +266,7 @@ async fn work<R: AsyncRead + Unpin>(
     let durability = options.durability;
     match outcome.and_then(|digest| settled.map(|()| digest)) {
         Ok(digest) => {
-            let many = offer.files > 1;
+            let many = offer.entries > 1;
             let placed = on_file_thread(move || {
                 if many {
                     store::sync_all(&staging, durability)?;

@@ -104,8 +104,6 @@ impl Store {
             .create(&item.path, item.executable)
             .map_err(|e| self.failed("create", &item.path, e))?;
         file.write_all(content).map_err(|e| self.failed("write", &item.path, e))?;
-        disk::set_modified(&file, item.modified)
-            .map_err(|e| self.failed("set the time of", &item.path, e))?;
         self.settle(&file, item)
     }
 
@@ -129,7 +127,7 @@ impl Store {
         let mut file = self.beneath.open_held(&item.path)?;
         file.set_len(offset)?;
         file.seek(SeekFrom::Start(offset))?;
-        disk::set_executable(&file, item.executable)?;
+        disk::set_executable(&file, item.executable);
         Ok(file)
     }
 
@@ -152,12 +150,15 @@ impl Store {
             let _ = file.set_len(0);
             return Err(ReceiveError::Corrupt { path: item.path });
         }
-        disk::set_modified(&file, item.modified)
-            .map_err(|e| self.failed("set the time of", &item.path, e))?;
         self.settle(&file, &item)
     }
 
+    /// The file is complete: gives it its time and makes it durable.
     fn settle(&self, file: &File, item: &FileItem) -> Result<(), ReceiveError> {
+        // Some file systems (FAT, storage of phones, some network ones) refuse times; the bytes are what was asked for.
+        if let Err(error) = disk::set_modified(file, item.modified) {
+            tracing::debug!(path = %item.path, %error, "the time of a file could not be set");
+        }
         if self.sync_each {
             file.sync_data().map_err(|e| self.failed("sync", &item.path, e))?;
         }
@@ -170,8 +171,8 @@ impl Store {
 }
 
 /// Whether files are synced one by one; if not, [`sync_all`] does it once at the end.
-pub(super) const fn sync_each(durability: Durability, files: u64) -> bool {
-    let once = cfg!(any(target_os = "linux", target_os = "android")) && files > 1;
+pub(super) const fn sync_each(durability: Durability, entries: u64) -> bool {
+    let once = cfg!(any(target_os = "linux", target_os = "android")) && entries > 1;
     matches!(durability, Durability::Sync) && !once
 }
 

@@ -79,6 +79,47 @@ async fn a_deceiving_name_is_repaired_and_marked() {
 }
 
 #[tokio::test]
+async fn a_person_is_shown_a_name_that_cannot_steer_a_terminal() {
+    let to = tempfile::tempdir().unwrap();
+    let ((_sr, mut sw), (rr, rw)) = stream(64 << 10);
+    let name = "\u{1b}[2Jphoto\u{202e}gpj.exe".to_owned();
+    let offer = Message::Offer(Offer { id: [9; 16], name, entries: 0, files: 0, bytes: 0 });
+    sw.write_all(&wire::encoded(&offer)).await.unwrap();
+    let mut shown = String::new();
+    let decide = async |offer: Offer| {
+        shown = offer.name;
+        Decision::Decline("no".into())
+    };
+    let outcome = receive(rr, rw, to.path(), decide, options(), &Handle::new()).await;
+    assert!(matches!(outcome, Err(ReceiveError::Declined)), "{outcome:?}");
+    assert_eq!(shown, "_[2Jphoto_gpj.exe");
+}
+
+#[tokio::test]
+async fn a_stop_is_heard_behind_any_number_of_claims() {
+    let from = tempfile::tempdir().unwrap();
+    for i in 0..100 {
+        write(&from.path().join(format!("tree/{i:03}")), &noise(i, 1 << 20));
+    }
+    let ((sr, sw), (mut rr, mut rw)) = stream(4 << 10);
+    let receiver = async {
+        rw.write_all(&wire::encoded(&Message::Accept { resume: true })).await.unwrap();
+        for upto in 1..=101 {
+            rw.write_all(&wire::encoded(&Message::Have { upto, claims: vec![] })).await.unwrap();
+        }
+        let full = Message::Stop { reason: Reason::NoSpace, text: "full".into() };
+        rw.write_all(&wire::encoded(&full)).await.unwrap();
+        // Nothing is read any more; the sender's file thread waits for room in the stream.
+        rr.read_exact(&mut [0; 1]).await.unwrap();
+        (rr, rw)
+    };
+    let handle = Handle::new();
+    let sources = Sources::new([from.path().join("tree")]).unwrap();
+    let (sent, _open) = tokio::join!(send(sr, sw, sources, SendOptions { id: [0; 16] }, &handle), receiver);
+    assert!(matches!(sent, Err(SendError::Stopped { reason: Reason::NoSpace, .. })), "{sent:?}");
+}
+
+#[tokio::test]
 async fn more_or_fewer_bytes_than_listed_are_refused() {
     let to = tempfile::tempdir().unwrap();
     let hash = *blake3::hash(&[0; 10]).as_bytes();
