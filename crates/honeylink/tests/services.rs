@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use honeylink::services::chat::ChatError;
-use honeylink::services::files::{Accept, Done, Ended, FileEvent, Policy};
+use honeylink::services::files::{self, Accept, Done, Ended, FileEvent, Policy};
 use honeylink::services::{Chat, Files, Pipes};
 use honeylink::store::chat::MessageState;
-use honeylink::store::transfers::{Direction, TransferState};
-use honeylink::transfer::{Durability, Handle};
-use honeylink::{MemoryNetwork, Node, testing};
+use honeylink::store::transfers::{Direction, TransferId, TransferState};
+use honeylink::transfer::{Durability, Handle, Offer};
+use honeylink::{Class, Link, MemoryNetwork, Node, Stream, testing};
+use honeylink_core::transfer::frame::{HEADER_BYTES, Header, Message};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -119,7 +120,7 @@ async fn a_person_is_asked_and_the_file_arrives_under_its_name() {
         loop {
             if let FileEvent::Asked { offer, .. } = events.recv().await.unwrap() {
                 assert_eq!((offer.name.as_str(), offer.bytes), ("report.pdf", 300_000));
-                assert!(at_b.answer(&honeylink::store::transfers::TransferId(offer.id), true));
+                assert!(at_b.answer(&TransferId(offer.id), true));
                 return at_b;
             }
         }
@@ -172,4 +173,127 @@ async fn a_connection_cut_in_the_middle_costs_time_and_nothing_else() {
     assert!(done(&ended).bytes_kept > 0, "the last attempt began in the middle");
     soon("cuts", cutting).await.unwrap();
     assert_eq!(std::fs::read(into.path().join("film.mkv")).unwrap(), std::fs::read(&paths[0]).unwrap());
+}
+
+/// A stream on which a test says what no honest sender would.
+struct Raw {
+    _link: Link,
+    stream: Stream,
+}
+
+impl Raw {
+    async fn offer(from: &Node, to: &Node, offer: &Offer) -> Self {
+        let link = soon("connect", from.connect(to.id(), files::PROTOCOL)).await.unwrap();
+        let mut stream = soon("open", link.open_stream(Class::Bulk)).await.unwrap();
+        let mut frame = bytes::BytesMut::new();
+        Message::Offer(offer.clone()).encode(&mut frame);
+        stream.send.write_all(&frame).await.unwrap();
+        Self { _link: link, stream }
+    }
+
+    /// The next frame; nothing if the other side ended the stream.
+    async fn reply(&mut self) -> Option<Message> {
+        let mut header = [0; HEADER_BYTES];
+        soon("reply", self.stream.recv.read_exact(&mut header)).await.ok()?;
+        let header = Header::decode(header).unwrap();
+        let mut body = vec![0; header.len];
+        soon("reply", self.stream.recv.read_exact(&mut body)).await.ok()?;
+        Some(Message::decode(header.kind, &body).unwrap())
+    }
+}
+
+fn photo(id: u8) -> Offer {
+    Offer { id: [id; 16], name: "photo.jpg".into(), entries: 1, files: 1, bytes: 1000 }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_yes_to_one_offer_is_none_to_another_under_its_number() {
+    let into = tempfile::tempdir().unwrap();
+    let (a, b) = friends().await;
+    let at_b = Files::start(&b, policy(into.path(), Accept::ByGrant)).unwrap();
+    let mut events = at_b.events();
+    let mut asked = async |raw: &mut Raw, yes: bool| loop {
+        if let FileEvent::Asked { offer, .. } = soon("question", events.recv()).await.unwrap() {
+            assert!(at_b.answer(&TransferId(offer.id), yes));
+            return (offer, raw.reply().await);
+        }
+    };
+    let mut first = Raw::offer(&a, &b, &photo(1)).await;
+    let (question, reply) = asked(&mut first, true).await;
+    assert_eq!((question, reply), (photo(1), Some(Message::Accept { resume: false })));
+    drop(first);
+    let film = Offer { name: "film.mkv".into(), bytes: 1 << 40, ..photo(1) };
+    let mut second = Raw::offer(&a, &b, &film).await;
+    let (question, reply) = asked(&mut second, false).await;
+    assert_eq!(question, film);
+    assert!(matches!(reply, Some(Message::Decline { .. })), "{reply:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_newer_attempt_takes_the_place_of_one_that_hangs() {
+    let into = tempfile::tempdir().unwrap();
+    let (a, b) = friends().await;
+    let at_b = Files::start(&b, policy(into.path(), Accept::Everything)).unwrap();
+    let mut hanging = Raw::offer(&a, &b, &photo(1)).await;
+    assert_eq!(hanging.reply().await, Some(Message::Accept { resume: false }));
+    let mut again = Raw::offer(&a, &b, &photo(1)).await;
+    assert!(matches!(again.reply().await, Some(Message::Accept { .. })));
+    assert_eq!(hanging.reply().await, None);
+    assert!(at_b.handle(&TransferId([1; 16])).is_some());
+    assert_eq!(b.store().transfers().list()[0].state, TransferState::Active);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_number_that_belongs_to_another_peers_transfer_is_refused_and_changes_nothing() {
+    let into = tempfile::tempdir().unwrap();
+    let network = MemoryNetwork::new();
+    let a = Node::builder().name("a").memory(&network).build().await.unwrap();
+    let b = Node::builder().name("b").memory(&network).build().await.unwrap();
+    let c = Node::builder().name("c").memory(&network).build().await.unwrap();
+    testing::introduce(&a, &b).unwrap();
+    testing::introduce(&c, &b).unwrap();
+    let at_b = Files::start(&b, policy(into.path(), Accept::Everything)).unwrap();
+    let mut honest = Raw::offer(&a, &b, &photo(1)).await;
+    assert_eq!(honest.reply().await, Some(Message::Accept { resume: false }));
+    let mut thief = Raw::offer(&c, &b, &photo(1)).await;
+    assert!(matches!(thief.reply().await, Some(Message::Decline { .. })));
+    assert!(at_b.handle(&TransferId([1; 16])).is_some());
+    let listed = &b.store().transfers().list()[0];
+    assert_eq!((listed.peer, listed.state), (Some(a.id()), TransferState::Active));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_peer_moves_few_transfers_at_a_time_and_the_next_waits_for_its_turn() {
+    let into = tempfile::tempdir().unwrap();
+    let (a, b) = friends().await;
+    let _at_b = Files::start(&b, policy(into.path(), Accept::Everything)).unwrap();
+    let mut moving = Vec::new();
+    for id in 0..4 {
+        let mut raw = Raw::offer(&a, &b, &photo(id)).await;
+        assert_eq!(raw.reply().await, Some(Message::Accept { resume: false }));
+        moving.push(raw);
+    }
+    let mut waiting = Raw::offer(&a, &b, &photo(9)).await;
+    assert!(tokio::time::timeout(Duration::from_millis(300), waiting.stream.recv.read_u8()).await.is_err());
+    moving.pop();
+    assert_eq!(soon("its turn", waiting.stream.recv.read_u8()).await.unwrap(), 16);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_can_give_up_while_the_peer_is_away() {
+    let (from, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (a, b) = friends().await;
+    let at_a = Files::start(&a, policy(from.path(), Accept::Nothing)).unwrap();
+    let _at_b = Files::start(&b, policy(into.path(), Accept::Everything)).unwrap();
+    let paths = [file(from.path(), "film.mkv", 24 << 20)];
+    let handle = Handle::new();
+    let (mut progress, cancel) = (handle.progress(), handle.clone());
+    let leaving = tokio::spawn(async move {
+        progress.wait_for(|p| p.bytes_done >= 1 << 20).await.unwrap();
+        b.shutdown().await;
+        cancel.cancel();
+    });
+    let ended = soon("send", at_a.send("b", &paths, handle)).await.unwrap();
+    soon("leave", leaving).await.unwrap();
+    assert!(ended.result.as_ref().is_err_and(|error| error.is_cancelled()), "{:?}", ended.result);
 }

@@ -67,6 +67,7 @@ pub(super) struct Ends {
     /// Entries of the whole listing.
     pub(super) entries: u64,
     /// Carries the staging folder's lock until this thread has let go of what is in it.
+    #[expect(dead_code, reason = "held, not used")]
     pub(super) lock: Arc<OwnedFd>,
 }
 

@@ -113,7 +113,7 @@ impl Handle {
     }
 
     /// Returns when the transfer is cancelled.
-    pub(super) async fn cancelled(&self) {
+    pub(crate) async fn cancelled(&self) {
         let _ = self.shared.wish.subscribe().wait_for(|wish| *wish == Wish::Cancel).await;
     }
 }

@@ -15,6 +15,7 @@
 
 mod incoming;
 mod outgoing;
+mod table;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,12 +23,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use honeylink_core::identity::DeviceId;
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{Semaphore, broadcast};
 
 use crate::carrier::PathReport;
 use crate::node::{ConnectError, ListenError, Node};
 use crate::store::transfers::{Direction, TransferId, TransferState};
 use crate::transfer::{Durability, Handle, Hash, Note, Offer, Progress, ReceiveError, SendError};
+
+use table::{Entry, INCOMING_MAX, Question, Room};
 
 /// The protocol of file links.
 pub const PROTOCOL: &str = "honeylink/transfer/1";
@@ -35,7 +38,6 @@ pub const PROTOCOL: &str = "honeylink/transfer/1";
 const EVENT_QUEUE: usize = 256;
 /// How long an offer waits for a person.
 const ANSWER_MAX: Duration = Duration::from_secs(120);
-
 /// Who decides whether an offered transfer is taken. A peer without the grant for files is always refused.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Accept {
@@ -202,8 +204,11 @@ struct Shared {
     events: broadcast::Sender<FileEvent>,
     /// The policies in force: the configured one, then overrides; the last one counts.
     policies: Mutex<Vec<(u64, Policy)>>,
-    running: Mutex<BTreeMap<TransferId, Running>>,
-    asked: Mutex<BTreeMap<TransferId, oneshot::Sender<bool>>>,
+    running: Mutex<BTreeMap<TransferId, Entry>>,
+    asked: Mutex<BTreeMap<TransferId, Question>>,
+    /// Room for incoming transfers, of all peers together and of each.
+    moving: Arc<Semaphore>,
+    rooms: Mutex<BTreeMap<DeviceId, Arc<Room>>>,
 }
 
 /// Takes a policy back when it is dropped.
@@ -236,6 +241,8 @@ impl Files {
             policies: Mutex::new(vec![(0, policy)]),
             running: Mutex::new(BTreeMap::new()),
             asked: Mutex::new(BTreeMap::new()),
+            moving: Arc::new(Semaphore::new(INCOMING_MAX)),
+            rooms: Mutex::new(BTreeMap::new()),
         });
         node.spawn(incoming::accept(shared.clone(), listener));
         Ok(Self { shared })
@@ -273,20 +280,21 @@ impl Files {
     #[must_use]
     pub fn running(&self) -> Vec<(Running, Progress)> {
         let running = locked(&self.shared.running);
-        running.values().map(|r| (r.clone(), r.handle.progress().borrow().clone())).collect()
+        let running = running.values().map(|entry| &entry.running);
+        running.map(|r| (r.clone(), r.handle.progress().borrow().clone())).collect()
     }
 
     /// Answers an offer. `false` if nobody is asking any more.
     #[must_use]
     pub fn answer(&self, id: &TransferId, accept: bool) -> bool {
         let asking = locked(&self.shared.asked).remove(id);
-        asking.is_some_and(|asking| asking.send(accept).is_ok())
+        asking.is_some_and(|asking| asking.answer.send(accept).is_ok())
     }
 
     /// Steers a transfer that is under way.
     #[must_use]
     pub fn handle(&self, id: &TransferId) -> Option<Handle> {
-        locked(&self.shared.running).get(id).map(|running| running.handle.clone())
+        locked(&self.shared.running).get(id).map(|entry| entry.running.handle.clone())
     }
 }
 
@@ -303,31 +311,5 @@ impl Shared {
     fn tell(&self, event: FileEvent) {
         // Nobody may be watching.
         let _ = self.events.send(event);
-    }
-
-    /// Notes a transfer as running; `None` if the same one is already.
-    fn begin(self: &Arc<Self>, running: Running) -> Option<RunningGuard> {
-        let mut table = locked(&self.running);
-        if table.contains_key(&running.id) {
-            return None;
-        }
-        table.insert(running.id, running.clone());
-        drop(table);
-        let id = running.id;
-        self.tell(FileEvent::Started(running));
-        Some(RunningGuard { shared: self.clone(), id })
-    }
-}
-
-/// Takes a transfer off the list of running ones, however it ends.
-#[derive(Debug)]
-struct RunningGuard {
-    shared: Arc<Shared>,
-    id: TransferId,
-}
-
-impl Drop for RunningGuard {
-    fn drop(&mut self) {
-        locked(&self.shared.running).remove(&self.id);
     }
 }

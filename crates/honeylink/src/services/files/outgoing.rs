@@ -5,17 +5,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use honeylink_core::identity::DeviceId;
-use honeylink_core::wire::link::Class;
+use honeylink_core::wire::link::{Class, CloseCode};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Done, Ended, FileError, FileEvent, Files, PROTOCOL, Running, Shared};
 use crate::carrier::PathReport;
 use crate::clock::unix_ms;
-use crate::link::{Link, StreamError};
+use crate::link::{Link, Stream, StreamError};
 use crate::node::{ConnectError, FetchStream, Target};
 use crate::store::audit::AuditEvent;
 use crate::store::transfers::{Direction, TransferId, TransferRecord, TransferState};
-use crate::transfer::{Decision, Handle, Offer, SendError, SendOptions, SendReport, Sources, send};
+use crate::transfer::{Decision, Handle, Offer, Reason, SendError, SendOptions, SendReport, Sources, send};
 
 /// How long a broken transfer tries to go on before it is left for another day.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -97,7 +98,9 @@ impl Outgoing<'_> {
             name: name.clone(),
             handle: self.handle.clone(),
         };
-        let _running = self.shared.begin(running).ok_or(FileError::Busy)?;
+        let begun = self.shared.begin(running.clone(), Arc::new(Notify::new()));
+        let _running = begun.ok_or(FileError::Busy)?;
+        self.shared.tell(FileEvent::Started(running));
         self.record(&name).await;
         let result = match via {
             Via::Link => self.over_links().await,
@@ -115,17 +118,21 @@ impl Outgoing<'_> {
         let mut link: Option<Link> = None;
         let mut wait = RETRY_FIRST;
         let mut broken_since = None;
+        let mut moved_most = 0;
         loop {
-            let before = self.moved();
             let error = match self.attempt(&mut link).await {
                 Ok(done) => return Ok(done),
                 Err(error) => error,
             };
+            if broken_since.is_some() && matches!(error, FileError::Connect(ConnectError::Stopped)) {
+                return Err(FileError::Stopped);
+            }
             if !may_retry(&error, broken_since.is_some()) {
                 return Err(error);
             }
-            // Progress starts the patience afresh: only a peer that stays away uses it up.
-            if self.moved() > before {
+            // Progress starts the patience afresh: only a peer that stays away uses it up, or one that loses what it got.
+            if self.moved() > moved_most {
+                moved_most = self.moved();
                 (broken_since, wait) = (None, RETRY_FIRST);
             }
             let since = *broken_since.get_or_insert_with(Instant::now);
@@ -133,7 +140,10 @@ impl Outgoing<'_> {
                 return Err(FileError::GaveUp(PATIENCE));
             }
             tracing::info!(%error, "the transfer was interrupted; trying again");
-            tokio::time::sleep(wait).await;
+            tokio::select! {
+                () = self.handle.cancelled() => return Err(SendError::Cancelled.into()),
+                () = tokio::time::sleep(wait) => {}
+            }
             wait = (wait * 2).min(RETRY_MAX);
         }
     }
@@ -143,22 +153,31 @@ impl Outgoing<'_> {
     }
 
     async fn attempt(&self, link: &mut Option<Link>) -> Result<(SendReport, Option<PathReport>), FileError> {
-        let open = match link.take() {
-            Some(open) if open.state() != crate::State::Closed => open,
-            Some(_) | None => self.shared.node.connect(self.peer, PROTOCOL).await?,
-        };
-        let stream = match open.open_stream(Class::Bulk).await {
-            Ok(stream) => stream,
-            Err(error @ (StreamError::ConnectionLost(_) | StreamError::Closed(_))) => {
-                let lost = std::io::Error::new(std::io::ErrorKind::ConnectionReset, error.to_string());
-                return Err(SendError::Stream(lost).into());
-            }
+        // A peer that stays away must not keep a person from giving up.
+        let (open, stream) = tokio::select! {
+            biased;
+            () = self.handle.cancelled() => return Err(SendError::Cancelled.into()),
+            opened = self.open(link) => opened?,
         };
         let options = SendOptions { id: self.id.0 };
         let sent = send(stream.recv, stream.send, self.sources.clone(), options, &self.handle).await;
         let path = open.path();
         *link = Some(open);
         Ok((sent?, path))
+    }
+
+    async fn open(&self, link: &mut Option<Link>) -> Result<(Link, Stream), FileError> {
+        let open = match link.take() {
+            Some(open) if open.state() != crate::State::Closed => open,
+            Some(_) | None => self.shared.node.connect(self.peer, PROTOCOL).await?,
+        };
+        match open.open_stream(Class::Bulk).await {
+            Ok(stream) => Ok((open, stream)),
+            Err(error @ (StreamError::ConnectionLost(_) | StreamError::Closed(_))) => {
+                let lost = std::io::Error::new(std::io::ErrorKind::ConnectionReset, error.to_string());
+                Err(SendError::Stream(lost).into())
+            }
+        }
     }
 
     async fn over_fetch(&self, stream: FetchStream) -> Result<(SendReport, Option<PathReport>), FileError> {
@@ -199,7 +218,11 @@ impl Outgoing<'_> {
 fn may_retry(error: &FileError, broken_before: bool) -> bool {
     match error {
         FileError::Send(SendError::Stream(_)) => true,
-        FileError::Connect(ConnectError::Unreachable { .. }) => broken_before,
+        // A device that was started again may not have all its services yet, or still hold what the former attempt left.
+        FileError::Connect(
+            ConnectError::Unreachable { .. } | ConnectError::Refused { code: CloseCode::NoListener, .. },
+        )
+        | FileError::Send(SendError::Declined { reason: Reason::Busy, .. }) => broken_before,
         FileError::Connect(_)
         | FileError::Send(_)
         | FileError::Receive(_)
