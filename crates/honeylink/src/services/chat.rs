@@ -73,12 +73,15 @@ pub struct Chat {
     shared: Arc<Shared>,
 }
 
+/// A message by the one it was said to: nobody confirms what was said to another.
+type Said = (DeviceId, [u8; 16]);
+
 #[derive(Debug)]
 struct Shared {
     node: Node,
     events: broadcast::Sender<ChatEvent>,
     links: Mutex<BTreeMap<DeviceId, Link>>,
-    confirmations: Mutex<BTreeMap<[u8; 16], oneshot::Sender<()>>>,
+    confirmations: Mutex<BTreeMap<Said, oneshot::Sender<()>>>,
 }
 
 impl Chat {
@@ -149,7 +152,7 @@ impl Shared {
     ) -> Result<Option<PathReport>, ChatError> {
         let link = self.link_to(peer).await?;
         let (sender, confirmed) = oneshot::channel();
-        self.confirmations.lock().unwrap_or_else(PoisonError::into_inner).insert(message.id, sender);
+        self.confirmations.lock().unwrap_or_else(PoisonError::into_inner).insert((peer, message.id), sender);
         let frame = ChatFrame::Say { id: message.id, sent_unix_ms: message.at, text: message.text.clone() };
         let said = async {
             if let Err(error) = link.send(frame.encode()).await {
@@ -166,7 +169,7 @@ impl Shared {
         };
         let outcome =
             tokio::time::timeout(CONFIRM_MAX, said).await.unwrap_or(Err(ChatError::Unconfirmed(CONFIRM_MAX)));
-        self.confirmations.lock().unwrap_or_else(PoisonError::into_inner).remove(&message.id);
+        self.confirmations.lock().unwrap_or_else(PoisonError::into_inner).remove(&(peer, message.id));
         outcome
     }
 
@@ -225,7 +228,8 @@ impl Shared {
                 link.send(ChatFrame::Got { id }.encode()).await.map_err(|_| ())
             }
             Ok(ChatFrame::Got { id }) => {
-                let waiting = self.confirmations.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                let waiting =
+                    self.confirmations.lock().unwrap_or_else(PoisonError::into_inner).remove(&(peer, id));
                 if let Some(waiting) = waiting {
                     // The sender may have given up waiting.
                     let _ = waiting.send(());
