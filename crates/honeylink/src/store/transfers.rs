@@ -331,7 +331,8 @@ impl TransferLog {
             let Some(entry) = mirror.get_mut(id) else { return Ok(()) };
             entry.record.done_bytes = done_bytes;
             entry.record.updated = now_unix_ms;
-            now_unix_ms.saturating_sub(entry.persisted) >= PROGRESS_PERSIST_MS
+            // A clock that was set back must not silence the progress until it has caught up.
+            now_unix_ms.abs_diff(entry.persisted) >= PROGRESS_PERSIST_MS
         };
         if !due {
             return Ok(());
