@@ -14,8 +14,10 @@ use crate::wire::link::{CloseCode, Frame};
 
 /// How long an acknowledgement may wait for company.
 const ACK_DELAY: Duration = Duration::from_millis(25);
-/// How long a closing side waits for the other's `Closed`.
+/// How long a closing side waits for the other's `Closed`, counted from the last sign that messages still arrive there.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// How long a suspended session with nothing left to deliver waits for a connection to say its `Close` on.
+const CLOSE_WAIT_SUSPENDED: Duration = Duration::from_secs(2);
 
 /// Which side of the session this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +103,13 @@ pub enum Input {
     Send(Bytes),
     /// The application closes.
     Close {
+        /// Why.
+        code: CloseCode,
+        /// For people.
+        text: String,
+    },
+    /// The session ends here and now: the peer lost its right to it, or nobody is left to drive it.
+    Abandon {
         /// Why.
         code: CloseCode,
         /// For people.
@@ -254,6 +263,7 @@ impl Session {
             Input::Malformed(invalid) => self.violation(CloseCode::ProtocolViolation, invalid.to_string()),
             Input::Send(payload) => self.accept_message(payload),
             Input::Close { code, text } => self.begin_close(now, code, text),
+            Input::Abandon { code, text } => self.finish(Closer::Us, code, text),
             Input::Timeout => self.timeout(now),
         }
     }
@@ -304,26 +314,21 @@ impl Session {
     fn frame(&mut self, now: Time, frame: Frame) {
         match frame {
             Frame::Hello { version_min, version_max, message_max, next } => {
-                self.hello(version_min, version_max, message_max, next);
+                self.hello(now, version_min, version_max, message_max, next);
             }
-            Frame::Welcome { version, message_max, next } => self.welcome(version, message_max, next),
-            Frame::Refuse { code, reason } => {
-                if self.state == State::Active {
-                    self.violation(CloseCode::ProtocolViolation, "refuse after welcome".into());
-                } else {
-                    self.finish(Closer::Peer, code, reason);
-                }
-            }
+            Frame::Welcome { version, message_max, next } => self.welcome(now, version, message_max, next),
+            Frame::Refuse { code, reason } => self.refused(code, reason),
+            Frame::Close { code, reason, .. } if is_abort(code) => self.finish(Closer::Peer, code, reason),
             Frame::Message { seq, payload } if self.state == State::Active => {
                 self.message(now, seq, payload);
             }
-            Frame::Ack { next } if self.state == State::Active => self.ack(next),
+            Frame::Ack { next } if self.state == State::Active => self.ack(now, next),
             Frame::Close { code, next, reason } if self.state == State::Active => {
                 self.peer_close(code, next, reason);
             }
             Frame::Closed if self.state == State::Active && self.closing.ours.is_some() => {
                 let sent = self.send.next_seq();
-                self.ack(sent);
+                self.ack(now, sent);
                 self.finish_closing(Closer::Us);
             }
             Frame::Ping { nonce } if self.state == State::Active => self.transmit(Frame::Pong { nonce }),
@@ -341,7 +346,18 @@ impl Session {
         }
     }
 
-    fn hello(&mut self, version_min: u8, version_max: u8, message_max: u64, next: u64) {
+    fn refused(&mut self, code: CloseCode, reason: String) {
+        if self.state == State::Active {
+            self.violation(CloseCode::ProtocolViolation, "refuse after welcome".into());
+        } else if code == CloseCode::UnknownSession && self.closing.ours.is_some() && self.send.is_empty() {
+            // The peer answered our close and forgot the session; only the answer was lost.
+            self.finish_closing(Closer::Us);
+        } else {
+            self.finish(Closer::Peer, code, reason);
+        }
+    }
+
+    fn hello(&mut self, now: Time, version_min: u8, version_max: u8, message_max: u64, next: u64) {
         let awaited = matches!(self.state, State::Paired | State::Suspended);
         if self.role != Role::Responder || !awaited {
             self.violation(CloseCode::ProtocolViolation, "hello from the wrong side or twice".into());
@@ -360,19 +376,19 @@ impl Session {
             message_max: self.config.message_max as u64,
             next: self.receive.next(),
         });
-        self.activate(message_max, next);
+        self.activate(now, message_max, next);
     }
 
-    fn welcome(&mut self, version: u8, message_max: u64, next: u64) {
+    fn welcome(&mut self, now: Time, version: u8, message_max: u64, next: u64) {
         let awaited = matches!(self.state, State::Paired | State::Suspended);
         if self.role != Role::Initiator || !awaited || !(VERSION_MIN..=VERSION_MAX).contains(&version) {
             self.violation(CloseCode::ProtocolViolation, "unexpected welcome".into());
             return;
         }
-        self.activate(message_max, next);
+        self.activate(now, message_max, next);
     }
 
-    fn activate(&mut self, message_max: u64, next: u64) {
+    fn activate(&mut self, now: Time, message_max: u64, next: u64) {
         if next < self.send.first_unacked() || self.send.acknowledge(next).is_none() {
             // It forgot what it acknowledged, or claims what was never sent: going on would lose or double messages.
             self.violation(CloseCode::ProtocolViolation, "resume at an impossible sequence number".into());
@@ -393,7 +409,7 @@ impl Session {
         }
         self.outputs.push_back(Output::Acknowledged);
         if let Some((code, text)) = self.closing.ours.clone() {
-            self.transmit(Frame::Close { code, next: self.send.next_seq(), reason: text });
+            self.say_close(now, code, text);
         }
     }
 
@@ -428,10 +444,16 @@ impl Session {
         }
     }
 
-    fn ack(&mut self, next: u64) {
+    fn ack(&mut self, now: Time, next: u64) {
         match self.send.acknowledge(next) {
             Some(0) => {}
-            Some(_) => self.outputs.push_back(Output::Acknowledged),
+            Some(_) => {
+                self.outputs.push_back(Output::Acknowledged);
+                if self.closing.ours.is_some() {
+                    // The peer is slow, not silent: what it still takes is worth waiting for.
+                    self.await_closed(now);
+                }
+            }
             None => self.violation(CloseCode::ProtocolViolation, "an ack for what was never sent".into()),
         }
     }
@@ -454,14 +476,34 @@ impl Session {
             return;
         }
         self.closing.ours = Some((code, text.clone()));
-        if self.state == State::Active {
-            self.acknowledge();
-            self.transmit(Frame::Close { code, next: self.send.next_seq(), reason: text });
-            self.state_deadline = Some(Deadline { at: now + CLOSE_WAIT, why: "close not answered" });
-        } else if self.send.is_empty() {
-            self.finish_closing(Closer::Us);
+        match self.state {
+            State::Active => {
+                self.acknowledge();
+                self.say_close(now, code, text);
+            }
+            // With undelivered messages the state's own deadline decides.
+            _ if !self.send.is_empty() => {}
+            // The peer would wait for us as long as a suspension lasts: give it a moment to hear of the close.
+            State::Suspended => {
+                let goodbye = Deadline { at: now + CLOSE_WAIT_SUSPENDED, why: "close while suspended" };
+                self.state_deadline = Deadline::earliest(self.state_deadline, Some(goodbye));
+            }
+            State::Paired if self.role == Role::Initiator => {
+                // Our hello is on its way, so the peer may be active by now.
+                self.transmit(Frame::Close { code, next: self.send.next_seq(), reason: text });
+                self.finish_closing(Closer::Us);
+            }
+            State::Pending | State::Paired | State::Closed => self.finish_closing(Closer::Us),
         }
-        // Suspended with undelivered messages: the suspension's own deadline decides.
+    }
+
+    fn say_close(&mut self, now: Time, code: CloseCode, reason: String) {
+        self.transmit(Frame::Close { code, next: self.send.next_seq(), reason });
+        self.await_closed(now);
+    }
+
+    fn await_closed(&mut self, now: Time) {
+        self.state_deadline = Some(Deadline { at: now + CLOSE_WAIT, why: "close not answered" });
     }
 
     fn peer_close(&mut self, code: CloseCode, next: u64, reason: String) {
@@ -503,6 +545,9 @@ impl Session {
         };
         match self.state {
             State::Active => self.finish_closing(Closer::Us),
+            State::Suspended if self.closing.ours.is_some() && self.send.is_empty() => {
+                self.finish_closing(Closer::Us);
+            }
             State::Pending | State::Paired | State::Suspended => {
                 self.finish(Closer::Timeout, CloseCode::Normal, deadline.why.to_owned());
             }
@@ -529,6 +574,11 @@ impl Session {
     fn transmit(&mut self, frame: Frame) {
         self.outputs.push_back(Output::Transmit(frame));
     }
+}
+
+/// Codes that give a session up in whatever state it is, rather than end it in order.
+const fn is_abort(code: CloseCode) -> bool {
+    matches!(code, CloseCode::ProtocolViolation | CloseCode::TooLarge)
 }
 
 #[cfg(test)]

@@ -258,6 +258,96 @@ fn the_smaller_limit_of_the_peer_is_kept_by_the_sender() {
     assert_eq!(pair.a.state(), State::Active);
 }
 
+#[test]
+fn a_close_said_again_after_a_resume_is_not_waited_for_for_ever() {
+    let mut pair = Pair::connected();
+    close(&mut pair.a, pair.now);
+    pair.cut_after(0);
+    pair.b.handle(pair.now, Input::CarrierUp);
+    pair.a.handle(pair.now, Input::CarrierUp);
+    pair.a.handle(pair.now, Input::Frame(Frame::Welcome { version: 1, message_max: 1, next: 0 }));
+    assert_eq!(pair.a.state(), State::Active);
+    pair.now += CLOSE_WAIT;
+    pair.a.handle(pair.now, Input::Timeout);
+    assert_eq!(pair.a.closed().unwrap().by, Closer::Us);
+}
+
+#[test]
+fn a_close_waits_as_long_as_the_peer_still_takes_messages() {
+    let mut pair = Pair::connected();
+    for n in 0..3 {
+        pair.a.handle(pair.now, Input::Send(text(n)));
+    }
+    close(&mut pair.a, pair.now);
+    for next in 1..=3 {
+        pair.now += CLOSE_WAIT - Duration::from_secs(1);
+        pair.a.handle(pair.now, Input::Timeout);
+        assert_eq!(pair.a.state(), State::Active, "gave up although message {next} was on its way");
+        pair.a.handle(pair.now, Input::Frame(Frame::Ack { next }));
+    }
+    pair.a.handle(pair.now, Input::Frame(Frame::Closed));
+    assert_eq!(pair.a.closed().unwrap().first_undelivered, None);
+}
+
+#[test]
+fn a_close_while_suspended_reaches_the_peer_once_the_line_is_back() {
+    let mut pair = Pair::connected();
+    pair.cut_after(0);
+    close(&mut pair.a, pair.now);
+    pair.connect();
+    assert_eq!(pair.b.closed().unwrap().by, Closer::Peer);
+    assert_eq!(pair.b.closed().unwrap().text, "bye");
+    assert_eq!(pair.a.closed().unwrap().by, Closer::Us);
+}
+
+#[test]
+fn a_close_while_suspended_with_nothing_to_deliver_ends_soon_and_cleanly() {
+    let mut pair = Pair::connected();
+    pair.cut_after(0);
+    close(&mut pair.a, pair.now);
+    pair.wait(CLOSE_WAIT_SUSPENDED);
+    let reason = pair.a.closed().unwrap();
+    assert_eq!((reason.by, reason.first_undelivered), (Closer::Us, None));
+}
+
+#[test]
+fn a_session_given_up_before_its_welcome_does_not_leave_the_peer_waiting() {
+    let mut pair = Pair::new();
+    pair.up = true;
+    pair.b.handle(pair.now, Input::CarrierUp);
+    pair.a.handle(pair.now, Input::CarrierUp);
+    close(&mut pair.a, pair.now);
+    pair.run();
+    assert_eq!(pair.b.closed().unwrap().by, Closer::Peer);
+}
+
+#[test]
+fn a_peer_that_gives_up_is_quoted_and_not_accused() {
+    let why = "message of 9 bytes, the limit is 4";
+    for state in [State::Active, State::Suspended, State::Pending] {
+        let mut pair = if state == State::Pending { Pair::new() } else { Pair::connected() };
+        if state == State::Suspended {
+            pair.cut_after(0);
+        }
+        let close = Frame::Close { code: CloseCode::TooLarge, next: 7, reason: why.into() };
+        pair.a.handle(pair.now, Input::Frame(close));
+        let reason = pair.a.closed().unwrap();
+        assert_eq!((reason.by, reason.code, reason.text.as_str()), (Closer::Peer, CloseCode::TooLarge, why));
+    }
+}
+
+#[test]
+fn a_peer_that_forgot_a_session_we_were_closing_makes_the_close_no_less_clean() {
+    let mut pair = Pair::connected();
+    close(&mut pair.a, pair.now);
+    pair.cut_after(0);
+    pair.a.handle(pair.now, Input::CarrierUp);
+    let refuse = Frame::Refuse { code: CloseCode::UnknownSession, reason: "unknown".into() };
+    pair.a.handle(pair.now, Input::Frame(refuse));
+    let reason = pair.a.closed().unwrap();
+    assert_eq!((reason.by, reason.code, reason.first_undelivered), (Closer::Us, CloseCode::Normal, None));
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     SendA,
