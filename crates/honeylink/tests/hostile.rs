@@ -14,7 +14,7 @@ use honeylink::store::{NewPeer, OnNameTaken, PairingMethod};
 use honeylink::{Class, DeviceType, Node, Reach, testing};
 use honeylink_core::identity::{DeviceId, SecretKey};
 use honeylink_core::rng::Rng;
-use honeylink_core::wire::link::{CloseCode, Frame, SessionId, StreamHeader, StreamKind};
+use honeylink_core::wire::link::{CloseCode, Frame, FrameDecoder, SessionId, StreamHeader, StreamKind};
 use iroh::endpoint::{Connection, RecvStream, SendStream, presets};
 use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
 
@@ -79,9 +79,13 @@ impl Attacker {
 }
 
 fn header(session: u8) -> Vec<u8> {
+    header_of(StreamKind::Session, session)
+}
+
+fn header_of(kind: StreamKind, session: u8) -> Vec<u8> {
     let mut out = bytes::BytesMut::new();
     StreamHeader {
-        kind: StreamKind::Session,
+        kind,
         session: SessionId([session; 16]),
         class: Class::Interactive,
         protocol: PROTOCOL.into(),
@@ -170,6 +174,26 @@ async fn lies_on_a_session_stream_are_answered_with_a_close_that_names_them() {
         assert!(!answer.is_empty(), "{what}: the victim said nothing");
     }
     still_serves(&victim).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_this_device_forgot_is_not_begun_again_with_its_old_messages() {
+    let victim = victim().await;
+    let mut listener = victim.listen(PROTOCOL).unwrap();
+    let attacker = Attacker::paired(8, &victim).await;
+    let conn = attacker.connect(&victim, ALPN_LINK).await;
+    let mut bytes = header_of(StreamKind::Resume, 1);
+    bytes.extend(frames(&[hello(), Frame::Message { seq: 0, payload: bytes::Bytes::from_static(b"again") }]));
+    let mut decoder = FrameDecoder::new(1);
+    decoder.feed(&say(&conn, &bytes).await);
+    let answer = decoder.next_frame().unwrap();
+    assert!(matches!(answer, Some(Frame::Refuse { code: CloseCode::UnknownSession, .. })), "{answer:?}");
+    let accepted = tokio::select! {
+        biased;
+        link = listener.accept() => Some(link),
+        () = std::future::ready(()) => None,
+    };
+    assert!(accepted.is_none(), "the application was given a link");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,7 @@
 //! The bytes of `honeylink/link/1`: what opens a stream, and the frames of a session stream.
 //!
 //! Every bidirectional stream on a link connection starts with a [`StreamHeader`] from the side that opened it. A stream
-//! of kind `session` then carries [`Frame`]s both ways: `Hello` and `Welcome` (or `Refuse`) once, after that messages,
+//! of kind `session` or `resume` then carries [`Frame`]s both ways: `Hello` and `Welcome` (or `Refuse`) once, after that messages,
 //! acknowledgements, pings and one `Close` each way. A stream of kind `bytes` carries the application's bytes and
 //! nothing else. Both formats carry a version in their first byte, and golden tests below pin version 1.
 //!
@@ -72,10 +72,13 @@ impl Class {
 /// What the bytes after a stream's header are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamKind {
-    /// [`Frame`]s of a session; opens the session, or takes it up again after a loss.
+    /// [`Frame`]s of a session that its opener does not know to be agreed yet.
     Session,
     /// Bytes of the application, for a session that is already open.
     Bytes,
+    /// [`Frame`]s of a session that was agreed before and is taken up again after a loss. A side that does not know it
+    /// any more must refuse it: as a new session it would give the application messages that it was given already.
+    Resume,
 }
 
 /// The first bytes of every stream, written by the side that opened it.
@@ -103,6 +106,7 @@ impl StreamHeader {
         out.put_u8(match self.kind {
             StreamKind::Session => 0,
             StreamKind::Bytes => 1,
+            StreamKind::Resume => 2,
         });
         out.put_slice(&self.session.0);
         out.put_u8(self.class.priority());
@@ -137,6 +141,7 @@ impl StreamHeader {
         let kind = match r.u8("stream kind")? {
             0 => StreamKind::Session,
             1 => StreamKind::Bytes,
+            2 => StreamKind::Resume,
             _ => return Err(Invalid::Value { what: "stream kind" }),
         };
         let session = SessionId(r.array("session id")?);
@@ -509,7 +514,14 @@ mod tests {
         header.encode(&mut out);
         assert_eq!(HEXLOWER.encode(&out), "00170100abababababababababababababababab0403702f31");
         assert_eq!(StreamHeader::body_len([out[0], out[1]]), Ok(out.len() - 2));
-        assert_eq!(StreamHeader::decode(&out[2..]), Ok(header));
+        assert_eq!(StreamHeader::decode(&out[2..]), Ok(header.clone()));
+        for (kind, byte) in [(StreamKind::Bytes, 1), (StreamKind::Resume, 2)] {
+            let header = StreamHeader { kind, ..header.clone() };
+            out.clear();
+            header.encode(&mut out);
+            assert_eq!(out[3], byte);
+            assert_eq!(StreamHeader::decode(&out[2..]), Ok(header));
+        }
     }
 
     #[test]

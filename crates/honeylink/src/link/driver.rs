@@ -70,7 +70,11 @@ pub(crate) async fn drive_initiator<D: Dial>(shared: Arc<LinkShared>, node: D, c
         };
         let failure = match dialled {
             Ok(conn) => {
-                if let Ok(carriage) = open_session(&conn, &shared).await {
+                // The peer may allow no more streams for now: that wait ends with the session too.
+                let Some(opened) = until_over(&shared, clock, open_session(&conn, &shared)).await else {
+                    return;
+                };
+                if let Ok(carriage) = opened {
                     pump(&shared, carriage, None, clock).await;
                     // A session that was agreed deserves a quick second try; one that was not, the back-off.
                     if *shared.watch_state().borrow() == State::Suspended {
@@ -106,6 +110,7 @@ pub(crate) async fn drive_responder(
     clock: Clock,
 ) {
     while !shared.is_over() {
+        // The queue's other end is kept for as long as this driver runs, so the first `None` is the session's end.
         let Some(Some(carriage)) = until_over(&shared, clock, carriages.recv()).await else {
             return;
         };
@@ -138,8 +143,9 @@ fn far() -> Instant {
 
 async fn open_session(conn: &Conn, shared: &LinkShared) -> std::io::Result<Carriage> {
     let (mut send, recv) = conn.open().await.map_err(std::io::Error::other)?;
+    let agreed = *shared.watch_state().borrow() == State::Suspended;
     let header = StreamHeader {
-        kind: StreamKind::Session,
+        kind: if agreed { StreamKind::Resume } else { StreamKind::Session },
         session: shared.id(),
         class: Class::Interactive,
         protocol: shared.protocol().to_owned(),
@@ -228,5 +234,41 @@ async fn read_frames(shared: &LinkShared) {
             Found::Nothing => shared.inlet.drivers_turn().await,
             Found::End => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::carrier::memory::MemoryNetwork;
+    use honeylink_core::session::{Config, Role};
+    use honeylink_core::wire::link::SessionId;
+
+    /// A connection on which the peer allows no stream.
+    struct Full(Conn);
+
+    impl Dial for Full {
+        async fn dial(&self, _: DeviceId) -> Result<Conn, DialFailure> {
+            Ok(self.0.clone())
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_allows_no_stream_does_not_outlast_the_patience_of_a_connect() {
+        let network = MemoryNetwork::new();
+        let (a, b) = (crate::testing::device_id(1), crate::testing::device_id(2));
+        let _hosts = network.attach(b);
+        let conn = Conn::Memory(network.connect(a, b, b"x", [0; 32]).await.unwrap());
+        let mut held = Vec::new();
+        while let Ok(opened) = tokio::time::timeout(Duration::from_secs(1), conn.open()).await {
+            held.push(opened.unwrap());
+        }
+        let clock = Clock::start();
+        let (config, id) = (Config::default(), SessionId([1; 16]));
+        let patience = config.pending_max + Duration::from_secs(1);
+        let shared = Arc::new(LinkShared::new(b, "p/1".into(), id, Role::Initiator, config, clock));
+        let driver = drive_initiator(shared.clone(), Full(conn), clock);
+        tokio::time::timeout(patience, driver).await.unwrap();
+        assert!(shared.is_over());
     }
 }

@@ -13,6 +13,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
 
 use super::Inner;
+use super::pool::NotInserted;
 use crate::carrier::{ALPN_LINK, Conn, ConnLost, RecvStream, SendStream, code, memory};
 use crate::link::driver::{Carriage, drive_responder};
 use crate::link::shared::LinkShared;
@@ -123,7 +124,13 @@ pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
         lost = conn.closed() => lost,
         () = inner.stop.cancelled() => {
             // The links are still saying goodbye on this connection; it is closed after them.
-            conn.closed().await
+            tokio::select! {
+                lost = conn.closed() => lost,
+                () = inner.over.cancelled() => {
+                    conn.close(code::SHUTDOWN, "shutting down");
+                    ConnLost::ByUs
+                }
+            }
         }
     };
     inner.pool.remove_lost(&conn.peer());
@@ -163,7 +170,9 @@ async fn serve_stream(inner: &Arc<Inner>, conn: Conn, send: SendStream, mut recv
         Err(_) => return,
     };
     match header.kind {
-        StreamKind::Session => serve_session(inner, Carriage { conn, send, recv }, header).await,
+        StreamKind::Session | StreamKind::Resume => {
+            serve_session(inner, Carriage { conn, send, recv }, header).await;
+        }
         StreamKind::Bytes => {
             if let Some((link, _)) = inner.pool.link(&conn.peer(), &header.session) {
                 send.set_priority(header.class.priority());
@@ -185,16 +194,11 @@ async fn read_header(recv: &mut RecvStream) -> std::io::Result<StreamHeader> {
 
 async fn serve_session(inner: &Arc<Inner>, carriage: Carriage, header: StreamHeader) {
     let peer = carriage.conn.peer();
-    if let Some((link, carriages)) = inner.pool.link(&peer, &header.session) {
-        match carriages {
-            Some(carriages) if link.role() == Role::Responder => {
-                // The driver is gone only when the session is over; then the stream is dropped and so reset.
-                let _ = carriages.send(carriage).await;
-            }
-            Some(_) | None => {
-                refuse(carriage, CloseCode::ProtocolViolation, "that session is not yours to open").await;
-            }
-        }
+    let Some(carriage) = hand_over(inner, &header.session, carriage).await else {
+        return;
+    };
+    if header.kind == StreamKind::Resume {
+        refuse(carriage, CloseCode::UnknownSession, "that link is not known here any more").await;
         return;
     }
     let Some(listener) = inner.listeners.find(&header.protocol) else {
@@ -211,9 +215,17 @@ async fn serve_session(inner: &Arc<Inner>, carriage: Carriage, header: StreamHea
         inner.clock,
     ));
     let (carriages, driver_carriages) = mpsc::channel(CARRIAGE_QUEUE);
-    if inner.pool.insert_link(&shared, Some(carriages.clone())).is_err() {
-        refuse(carriage, CloseCode::TooMany, "too many links are open").await;
-        return;
+    match inner.pool.insert_link(&shared, Some(carriages.clone())) {
+        Ok(()) => {}
+        Err(NotInserted::TooMany) => {
+            refuse(carriage, CloseCode::TooMany, "too many links are open").await;
+            return;
+        }
+        Err(NotInserted::Known) => {
+            // Another stream of the same session was quicker by a moment.
+            drop(hand_over(inner, &shared.id(), carriage).await);
+            return;
+        }
     }
     inner.spawn_link(shared.clone(), drive_responder(shared.clone(), driver_carriages, inner.clock));
     // The queue is new and empty, and its driver has just started.
@@ -222,13 +234,34 @@ async fn serve_session(inner: &Arc<Inner>, carriage: Carriage, header: StreamHea
     let mut state = shared.watch_state();
     // The sender lives in `shared`, so waiting cannot fail.
     let _ = state.wait_for(|s| matches!(s, State::Active | State::Closed)).await;
-    if link.state() == State::Active {
-        inner.audit_session(&link);
+    // A peer may say all it has to say and close before this task runs again: its messages count as delivered by then, so
+    // the application gets a link that is over and still holds them.
+    if link.state() == State::Closed && link.stats().messages_received == 0 {
+        return;
     }
-    if link.state() == State::Active && listener.try_send(link).is_err() {
-        // Dropping the link closes it; say why first.
+    inner.audit_session(&link);
+    if let Err(unwanted) = listener.try_send(link) {
         let _ = shared.close(CloseCode::TooMany, "the application does not take new links").await;
+        // Only now: dropping it would have closed the link without the reason.
+        drop(unwanted);
     }
+}
+
+/// Gives a session stream to the link it belongs to; gives it back if there is none.
+async fn hand_over(inner: &Inner, session: &SessionId, carriage: Carriage) -> Option<Carriage> {
+    let Some((link, carriages)) = inner.pool.link(&carriage.conn.peer(), session) else {
+        return Some(carriage);
+    };
+    match carriages {
+        Some(carriages) if link.role() == Role::Responder => {
+            // The driver is gone only when the session is over; then the stream is dropped and so reset.
+            let _ = carriages.send(carriage).await;
+        }
+        Some(_) | None => {
+            refuse(carriage, CloseCode::ProtocolViolation, "that session is not yours to open").await;
+        }
+    }
+    None
 }
 
 /// Answers a session stream that will not become a session.

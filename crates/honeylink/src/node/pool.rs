@@ -56,9 +56,14 @@ pub(crate) struct Pool {
     peers: Mutex<BTreeMap<DeviceId, Peer>>,
 }
 
-/// A link was refused because the peer has too many.
-#[derive(Debug)]
-pub(crate) struct TooManyLinks;
+/// Why a link was not registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotInserted {
+    /// The peer has too many.
+    TooMany,
+    /// A link with this id is open.
+    Known,
+}
 
 impl Pool {
     pub(crate) fn new(local: DeviceId) -> Self {
@@ -121,12 +126,15 @@ impl Pool {
         &self,
         shared: &Arc<LinkShared>,
         carriages: Option<mpsc::Sender<Carriage>>,
-    ) -> Result<(), TooManyLinks> {
+    ) -> Result<(), NotInserted> {
         let mut peers = self.peers();
         let peer = peers.entry(shared.peer()).or_default();
         peer.links.retain(|_, link| link.shared.strong_count() > 0);
         if peer.links.len() >= LINKS_PER_PEER_MAX {
-            return Err(TooManyLinks);
+            return Err(NotInserted::TooMany);
+        }
+        if peer.links.contains_key(&shared.id()) {
+            return Err(NotInserted::Known);
         }
         peer.links.insert(shared.id(), OpenLink { shared: Arc::downgrade(shared), carriages });
         peer.idle_since = None;
@@ -150,6 +158,13 @@ impl Pool {
         Some((link.shared.upgrade()?, link.carriages.clone()))
     }
 
+    /// Every open link with `peer`.
+    pub(crate) fn links_of(&self, peer: &DeviceId) -> Vec<Arc<LinkShared>> {
+        let peers = self.peers();
+        let links = peers.get(peer).into_iter().flat_map(|p| p.links.values());
+        links.filter_map(|l| l.shared.upgrade()).collect()
+    }
+
     /// Every open link.
     pub(crate) fn links(&self) -> Vec<Arc<LinkShared>> {
         let peers = self.peers();
@@ -171,6 +186,15 @@ impl Pool {
     /// Closes every connection to `peer`.
     pub(crate) fn close_peer(&self, peer: &DeviceId, code: u32, reason: &str) {
         if let Some(peer) = self.peers().get_mut(peer) {
+            for entry in peer.conns.drain(..) {
+                entry.conn.close(code, reason);
+            }
+        }
+    }
+
+    /// Closes every connection to anybody.
+    pub(crate) fn close_all(&self, code: u32, reason: &str) {
+        for peer in self.peers().values_mut() {
             for entry in peer.conns.drain(..) {
                 entry.conn.close(code, reason);
             }
