@@ -23,6 +23,8 @@ struct Open {
     send: SendStream,
     /// Taken from the queue, but not by the carrier yet.
     unsent: Bytes,
+    /// The driver waits for the carrier to take more. A carrier wakes only who asked last, so senders keep out then.
+    driver_waits: bool,
 }
 
 /// See the module's doc. Empty while no session stream is attached.
@@ -33,7 +35,7 @@ pub(super) struct Outlet {
 
 impl Outlet {
     pub(super) fn open(&self, send: SendStream) {
-        *self.locked() = Some(Open { send, unsent: Bytes::new() });
+        *self.locked() = Some(Open { send, unsent: Bytes::new(), driver_waits: false });
     }
 
     /// Takes the stream away from writers: to end it, or because it is dead.
@@ -47,7 +49,12 @@ impl Outlet {
         cx: &mut Context<'_>,
         next: impl FnMut() -> Next,
     ) -> Poll<std::io::Result<bool>> {
-        flush(&mut self.locked(), cx, next)
+        let mut open = self.locked();
+        let written = flush(&mut open, cx, next);
+        if let Some(open) = open.as_mut() {
+            open.driver_waits = written.is_pending();
+        }
+        written
     }
 
     /// Writes from a sender's task. `false`: the driver has to go on, because somebody else is writing, the carrier takes
@@ -56,6 +63,9 @@ impl Outlet {
         let Ok(mut open) = self.open.try_lock() else {
             return false;
         };
+        if open.as_ref().is_some_and(|open| open.driver_waits) {
+            return false;
+        }
         // The waker may do nothing: where this is not enough, the driver asks again with its own.
         let written = flush(&mut open, &mut Context::from_waker(Waker::noop()), next);
         matches!(written, Poll::Ready(Ok(false)))
@@ -72,7 +82,7 @@ fn flush(
     cx: &mut Context<'_>,
     mut next: impl FnMut() -> Next,
 ) -> Poll<std::io::Result<bool>> {
-    let Some(Open { send, unsent }) = open else {
+    let Some(Open { send, unsent, .. }) = open else {
         return Poll::Ready(Err(std::io::ErrorKind::NotConnected.into()));
     };
     loop {
@@ -84,5 +94,44 @@ fn flush(
             *unsent = bytes;
         }
         ready!(send.poll_write_chunk(cx, unsent))?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::carrier::Conn;
+    use crate::carrier::memory::MemoryNetwork;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+
+    #[derive(Default)]
+    struct Counted(AtomicUsize);
+
+    impl Wake for Counted {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_sender_does_not_take_the_wake_up_of_a_driver_that_waits() {
+        let network = MemoryNetwork::new();
+        let (a, b) = (crate::testing::device_id(1), crate::testing::device_id(2));
+        let mut hosts = network.attach(b);
+        let ours = Conn::Memory(network.connect(a, b, b"x", [0; 32]).await.unwrap());
+        let theirs = Conn::Memory(hosts.recv().await.unwrap().conn);
+        let (send, _recv) = ours.open().await.unwrap();
+        let (_send, mut recv) = theirs.accept().await.unwrap();
+        let outlet = Outlet::default();
+        outlet.open(send);
+
+        let driver = Arc::new(Counted::default());
+        let more = || Next { bytes: Bytes::from(vec![0; 1 << 20]), last: false };
+        assert!(outlet.poll_write(&mut Context::from_waker(&driver.clone().into()), more).is_pending());
+        assert!(!outlet.try_write(more), "the carrier is full");
+        recv.read_chunk(1 << 20).await.unwrap();
+        assert_eq!(driver.0.load(Ordering::Relaxed), 1);
     }
 }
