@@ -19,9 +19,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use honeylink_core::identity::DeviceId;
-use honeylink_core::session::{Input, State};
-use honeylink_core::wire::link::{Class, CloseCode};
+use honeylink_core::session::State;
+use honeylink_core::wire::link::Class;
 use tokio::sync::watch;
+
+pub use honeylink_core::session::{CloseReason, Closer};
+pub use honeylink_core::wire::link::CloseCode;
 
 pub use self::errors::{CloseError, DatagramError, LinkClosed, PingError, SendError, StreamError};
 use self::shared::LinkShared;
@@ -75,7 +78,7 @@ struct Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.apply(Input::Close { code: CloseCode::Normal, text: String::new() });
+        self.shared.begin_close(CloseCode::Normal, "");
     }
 }
 

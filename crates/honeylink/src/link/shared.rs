@@ -20,8 +20,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use honeylink_core::identity::DeviceId;
 use honeylink_core::limits::{
-    ACCEPT_QUEUE_MAX, DATAGRAM_QUEUE_MAX, RECEIVE_QUEUE_BYTES_MAX, RECEIVE_QUEUE_MESSAGES_MAX,
-    SESSION_WINDOW_BYTES_MAX,
+    ACCEPT_QUEUE_MAX, DATAGRAM_QUEUE_MAX, MESSAGE_BYTES_CEILING, RECEIVE_QUEUE_BYTES_MAX,
+    RECEIVE_QUEUE_MESSAGES_MAX, SESSION_WINDOW_BYTES_MAX, SESSION_WINDOW_MESSAGES_MAX,
 };
 use honeylink_core::session::{Config, Input, Output, Role, Session, State};
 use honeylink_core::time::{Deadline, Time};
@@ -49,6 +49,13 @@ struct Concerned {
     recv: bool,
     send: bool,
 }
+
+/// As `RECEIVE_QUEUE_BYTES_MAX`, once this side closes: the application may take nothing more, and the peer's answer to the
+/// close waits behind everything it sent before.
+const CLOSING_QUEUE_BYTES_MAX: usize =
+    RECEIVE_QUEUE_BYTES_MAX + SESSION_WINDOW_BYTES_MAX + MESSAGE_BYTES_CEILING;
+/// As [`CLOSING_QUEUE_BYTES_MAX`], in messages.
+const CLOSING_QUEUE_MESSAGES_MAX: usize = RECEIVE_QUEUE_MESSAGES_MAX + SESSION_WINDOW_MESSAGES_MAX;
 
 /// What of a link lives behind its lock.
 #[derive(Debug)]
@@ -328,8 +335,14 @@ impl LinkShared {
     /// Whether the driver may read more from the network.
     pub(super) fn may_read(&self) -> bool {
         let inside = self.inside();
-        inside.inbox_bytes < RECEIVE_QUEUE_BYTES_MAX
-            && inside.inbox.len() < RECEIVE_QUEUE_MESSAGES_MAX
+        // Behind what the peer had sent before it heard of our close comes its answer; what that can be is one window.
+        let (bytes, messages) = if inside.session.is_closing() {
+            (CLOSING_QUEUE_BYTES_MAX, CLOSING_QUEUE_MESSAGES_MAX)
+        } else {
+            (RECEIVE_QUEUE_BYTES_MAX, RECEIVE_QUEUE_MESSAGES_MAX)
+        };
+        inside.inbox_bytes < bytes
+            && inside.inbox.len() < messages
             && inside.outgoing.len() < OUTGOING_BYTES_MAX
     }
 
@@ -457,19 +470,16 @@ impl LinkShared {
     pub(super) async fn ping(&self, timeout: Duration) -> Result<Duration, PingError> {
         let started = tokio::time::Instant::now();
         let measured = async {
-            self.active_conn().await?;
             let nonce = self.next_ping.fetch_add(1, Ordering::Relaxed);
-            let (sender, answered) = oneshot::channel();
-            let sent = tokio::time::Instant::now();
-            {
-                let mut inside = self.inside();
-                inside.pings.insert(nonce, sender);
-                if inside.attached {
-                    Frame::Ping { nonce }.encode(&mut inside.outgoing);
-                }
-            }
-            self.wake_writer.notify_one();
             let _forget = ForgetPing { shared: self, nonce };
+            let answered = loop {
+                self.active_conn().await?;
+                if let Some(answered) = self.begin_ping(nonce) {
+                    break answered;
+                }
+            };
+            let sent = tokio::time::Instant::now();
+            self.wake_writer.notify_one();
             answered.await.map_err(|_| PingError::Closed(self.why_closed()))?;
             Ok(sent.elapsed())
         };
@@ -477,7 +487,19 @@ impl LinkShared {
         tokio::time::timeout(left, measured).await.unwrap_or(Err(PingError::Timeout(timeout)))
     }
 
-    pub(super) fn stats(&self) -> LinkStats {
+    /// Queues a ping; `None` if the session is not active any more: then the peer would take it for a violation.
+    fn begin_ping(&self, nonce: u64) -> Option<oneshot::Receiver<()>> {
+        let mut inside = self.inside();
+        if !inside.attached || inside.session.state() != State::Active {
+            return None;
+        }
+        let (sender, answered) = oneshot::channel();
+        inside.pings.insert(nonce, sender);
+        Frame::Ping { nonce }.encode(&mut inside.outgoing);
+        Some(answered)
+    }
+
+    pub(crate) fn stats(&self) -> LinkStats {
         let inside = self.inside();
         let stats = inside.session.stats();
         let conn = inside.conn.clone();
@@ -495,8 +517,20 @@ impl LinkShared {
         }
     }
 
-    pub(crate) async fn close(&self, code: CloseCode, reason: &str) -> Result<(), CloseError> {
+    /// Says that the application is done; the driver does the rest.
+    pub(crate) fn begin_close(&self, code: CloseCode, reason: &str) {
         self.apply(Input::Close { code, text: reason.to_owned() });
+        // A reader that waits for room has more of it now.
+        self.wake_reader.notify_one();
+    }
+
+    /// Ends the link at once, without asking the peer.
+    pub(crate) fn abandon(&self, code: CloseCode, reason: &str) {
+        self.apply(Input::Abandon { code, text: reason.to_owned() });
+    }
+
+    pub(crate) async fn close(&self, code: CloseCode, reason: &str) -> Result<(), CloseError> {
+        self.begin_close(code, reason);
         let mut state = self.state.subscribe();
         // The sender lives in `self`, so waiting cannot fail.
         let _ = state.wait_for(|s| *s == State::Closed).await;
