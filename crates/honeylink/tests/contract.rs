@@ -8,9 +8,10 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use honeylink::link::{CloseError, DatagramError, SendError};
+use honeylink::link::{CloseCode, CloseError, DatagramError, SendError};
 use honeylink::node::ConnectError;
 use honeylink::{Class, Link, Listener, MemoryNetwork, Node, Reach, State, testing};
+use honeylink_core::limits::ACCEPT_QUEUE_MAX;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 const PROTOCOL: &str = "contract/1";
@@ -95,6 +96,65 @@ async fn everything_before_a_close_is_delivered(backend: Backend) {
     };
     assert_eq!(count, 1000);
     assert_eq!(end.0.text, "bye");
+}
+
+async fn what_is_said_and_closed_at_once_reaches_the_application(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    for n in 0..100_u32 {
+        let ours = soon("connect", a.connect(b.id(), PROTOCOL)).await.unwrap();
+        ours.send(n.to_be_bytes().to_vec()).await.unwrap();
+        soon("close", ours.close("bye")).await.unwrap();
+        let theirs = soon("accept", listener.accept()).await.unwrap();
+        assert_eq!(soon("recv", theirs.recv()).await.unwrap(), n.to_be_bytes()[..]);
+    }
+}
+
+async fn a_close_is_answered_though_neither_side_takes_its_messages(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, theirs) = linked(&a, &b, &mut listener).await;
+    ours.send("the only one").await.unwrap();
+    let message = Bytes::from(vec![7; 64 << 10]);
+    while tokio::time::timeout(Duration::from_secs(1), theirs.send(message.clone())).await.is_ok() {}
+    soon("close", ours.close("bye")).await.unwrap();
+}
+
+async fn a_forgotten_peers_links_end_at_once_on_both_sides(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, theirs) = linked(&a, &b, &mut listener).await;
+    b.forget_peer(a.id()).await.unwrap();
+    assert_eq!(soon("recv", theirs.recv()).await.unwrap_err().0.code, CloseCode::NotAllowed);
+    assert_eq!(soon("recv", ours.recv()).await.unwrap_err().0.code, CloseCode::NotAllowed);
+}
+
+async fn a_full_accept_queue_refuses_with_the_reason(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let _listener = b.listen(PROTOCOL).unwrap();
+    let c = backend.node("c").await;
+    testing::introduce(&c, &b).unwrap();
+    let mut links = Vec::new();
+    for _ in 0..ACCEPT_QUEUE_MAX {
+        links.push(soon("connect", a.connect(b.id(), PROTOCOL)).await.unwrap());
+    }
+    // The session is agreed before the queue is asked, so the refusal may come during the connect or after it.
+    let code = match soon("connect", c.connect(b.id(), PROTOCOL)).await {
+        Ok(late) => soon("recv", late.recv()).await.unwrap_err().0.code,
+        Err(ConnectError::Refused { code, .. }) => code,
+        Err(error) => panic!("{error}"),
+    };
+    assert_eq!(code, CloseCode::TooMany);
+}
+
+async fn a_shutdown_reports_what_was_not_taken(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, _theirs) = linked(&a, &b, &mut listener).await;
+    let message = Bytes::from(vec![7; 64 << 10]);
+    while tokio::time::timeout(Duration::from_secs(1), ours.send(message.clone())).await.is_ok() {}
+    let report = soon("shutdown", a.shutdown()).await;
+    assert_eq!((report.undelivered.len(), report.stuck_tasks), (1, 0), "{report:?}");
 }
 
 async fn a_message_over_either_limit_is_refused_before_it_is_sent(backend: Backend) {
@@ -275,6 +335,11 @@ macro_rules! on_every_backend {
 on_every_backend!(
     messages_arrive_in_order_both_ways,
     everything_before_a_close_is_delivered,
+    what_is_said_and_closed_at_once_reaches_the_application,
+    a_close_is_answered_though_neither_side_takes_its_messages,
+    a_forgotten_peers_links_end_at_once_on_both_sides,
+    a_full_accept_queue_refuses_with_the_reason,
+    a_shutdown_reports_what_was_not_taken,
     a_message_over_either_limit_is_refused_before_it_is_sent,
     a_slow_reader_holds_the_sender_up_and_loses_nothing,
     a_task_that_waits_for_a_message_and_does_not_look_holds_nobody_up,

@@ -220,10 +220,12 @@ impl Node {
             inner.session.clone(),
             inner.clock,
         ));
+        inner.pool.insert_link(&shared, None).map_err(|_| ConnectError::TooManyLinks)?;
+        // Asked after the link is in the pool: a shutdown that began in between finds it there.
         if inner.stop.is_cancelled() {
+            inner.pool.remove_link(&peer, &id);
             return Err(ConnectError::Stopped);
         }
-        inner.pool.insert_link(&shared, None).map_err(|_| ConnectError::TooManyLinks)?;
         let driver = drive_initiator(shared.clone(), inner.clone(), inner.clock);
         inner.spawn_link(shared.clone(), driver);
         // Held from here on: if the caller gives up waiting, the session closes with it.
@@ -309,7 +311,7 @@ impl Inner {
         }
     }
 
-    /// Runs a link's driver and forgets the link when it ends.
+    /// Runs a link's driver until the node is over, and forgets the link when it ends.
     fn spawn_link(
         self: &Arc<Self>,
         shared: Arc<LinkShared>,
@@ -317,7 +319,9 @@ impl Inner {
     ) {
         let inner = self.clone();
         self.tasks.spawn(async move {
-            driver.await;
+            if inner.over.run_until_cancelled(driver).await.is_none() {
+                shared.abandon(CloseCode::Shutdown, "shutting down");
+            }
             inner.pool.remove_link(&shared.peer(), &shared.id());
         });
     }
@@ -328,11 +332,8 @@ impl Inner {
         self.stop.cancel();
         self.listeners.close();
         let links = self.pool.links();
-        let closing = links.iter().map(|link| link.close(CloseCode::Shutdown, "shutting down"));
-        let closed = tokio::time::timeout(SHUTDOWN_PHASE_MAX, futures_util::future::join_all(closing)).await;
-        for error in closed.unwrap_or_default().into_iter().filter_map(Result::err) {
-            report.undelivered.push(error.to_string());
-        }
+        let closing = links.iter().map(|link| close_in_time(link));
+        report.undelivered = futures_util::future::join_all(closing).await.into_iter().flatten().collect();
         if let Some(discovery) = &self.discovery {
             discovery.shutdown().await;
         }
@@ -344,9 +345,7 @@ impl Inner {
             Err(error) => report.not_persisted = Some(error.to_string()),
         }
         // Cleanup.
-        for (_, conn) in self.pool.connected() {
-            conn.close(code::SHUTDOWN, "shutting down");
-        }
+        self.pool.close_all(code::SHUTDOWN, "shutting down");
         match &self.carriers {
             Carriers::Quic(quic) => {
                 // What is left after the time-out is packets nobody waits for.
@@ -364,10 +363,17 @@ impl Inner {
 
     /// Notes a live connection and serves what the peer opens on it.
     fn adopt(self: &Arc<Self>, conn: Conn) {
+        self.pool.insert(conn.clone());
+        // Asked once more: whoever forgets or revokes a device closes what is in the pool, and this connection was
+        // still on its way into it when its peer was looked up.
+        if !self.store.trust().is_trusted(&conn.peer()) {
+            conn.close(code::NOT_PAIRED, "not paired with this device any more");
+            self.pool.remove_lost(&conn.peer());
+            return;
+        }
         if let Some(addr) = conn.remote_addr() {
             self.store.trust().connected(&conn.peer(), addr, crate::clock::unix_ms());
         }
-        self.pool.insert(conn.clone());
         let inner = self.clone();
         self.tasks.spawn(async move { accept::serve(&inner, conn).await });
     }
@@ -382,6 +388,19 @@ impl Inner {
             }
         }
     }
+}
+
+/// Closes a link within a phase of the shutdown; what of it is not known to have arrived, if anything.
+async fn close_in_time(link: &LinkShared) -> Option<String> {
+    let closing = link.close(CloseCode::Shutdown, "shutting down");
+    let closed = match tokio::time::timeout(SHUTDOWN_PHASE_MAX, closing).await {
+        Ok(closed) => closed,
+        Err(_) => {
+            link.abandon(CloseCode::Shutdown, "shutting down");
+            link.close(CloseCode::Shutdown, "shutting down").await
+        }
+    };
+    closed.err().map(|error| error.to_string())
 }
 
 /// Runs what waits for the disk where waiting is allowed.

@@ -5,6 +5,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use honeylink_core::identity::DeviceId;
+use honeylink_core::wire::link::CloseCode;
 use tokio::time::Instant;
 
 use super::{Inner, Node};
@@ -55,7 +56,7 @@ impl Node {
     /// [`StateError`] if the decision could not be written; then nothing changed.
     pub async fn forget_peer(&self, id: DeviceId) -> Result<Forgotten, StateError> {
         let outcome = self.inner.on_disk(move |trust| trust.forget(&id)).await?;
-        self.inner.pool.close_peer(&id, code::NOT_PAIRED, "not paired with this device any more");
+        self.inner.part_from(&id, code::NOT_PAIRED, "not paired with this device any more");
         self.inner.audit(&AuditEvent::PeerForgotten { peer: id });
         self.inner.mark_known();
         Ok(outcome)
@@ -67,7 +68,7 @@ impl Node {
     /// [`StateError`] if the decision could not be written; then nothing changed.
     pub async fn revoke_peer(&self, id: DeviceId) -> Result<PeerRecord, StateError> {
         let record = self.inner.on_disk(move |trust| trust.revoke(&id, unix_ms())).await?;
-        self.inner.pool.close_peer(&id, code::REVOKED, "this device was revoked here");
+        self.inner.part_from(&id, code::REVOKED, "this device was revoked here");
         self.inner.audit(&AuditEvent::PeerRevoked { peer: id });
         self.inner.mark_known();
         Ok(record)
@@ -95,6 +96,15 @@ impl Node {
 }
 
 impl Inner {
+    /// Ends what a device has open here, once it has lost its right to it. A link of its own would else wait, suspended,
+    /// for a peer that may not come back.
+    fn part_from(&self, id: &DeviceId, code: u32, reason: &str) {
+        self.pool.close_peer(id, code, reason);
+        for link in self.pool.links_of(id) {
+            link.abandon(CloseCode::NotAllowed, reason);
+        }
+    }
+
     /// Runs a decision that waits for the disk where waiting is allowed.
     async fn on_disk<T: Send + 'static>(&self, decide: impl FnOnce(&TrustStore) -> T + Send + 'static) -> T {
         let store = self.store.clone();

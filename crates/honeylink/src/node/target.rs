@@ -174,7 +174,8 @@ impl ConnectError {
                 let reason = shared.last_failure().unwrap_or_else(|| "it did not answer in time".into());
                 Self::Unreachable { peer, reason }
             }
-            (_, CloseCode::Shutdown) => Self::Stopped,
+            (Closer::Us, CloseCode::Shutdown) => Self::Stopped,
+            (Closer::Us, CloseCode::NotAllowed) => Self::NotPaired(peer),
             (_, code) => {
                 let text = if reason.text.is_empty() { code.to_string() } else { reason.text };
                 Self::Refused { code, reason: text }

@@ -73,7 +73,8 @@ impl Inner {
         };
         let watcher = self.pairing.newest();
         if let Some(watcher) = &watcher {
-            tell(watcher, PairingEvent::Knock(peer)).await;
+            // Not waited for: a screen that is busy must not keep guests at the door.
+            let _ = watcher.events.try_send(PairingEvent::Knock(peer));
         }
         let compare = self.compare_here(watcher.as_ref());
         let here = match self.here(conn, compare) {
