@@ -16,6 +16,7 @@
 //! report    a row, the JSON report, the table for people and for the docs
 //! pairs     A B B A, medians and quartiles
 //! rig       two runtimes with two nodes, or two raw endpoints
+//! shelf     files to send, in memory
 //! usage     CPU seconds and memory of this process
 //! rows/*    one file per figure
 //! ```
@@ -24,6 +25,7 @@ mod pairs;
 mod report;
 mod rig;
 mod rows;
+mod shelf;
 mod usage;
 
 use std::path::PathBuf;

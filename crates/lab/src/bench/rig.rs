@@ -146,10 +146,13 @@ pub(crate) async fn answer(endpoint: &Endpoint) -> Result<(Connection, RawStream
     Ok((connection, stream))
 }
 
+/// What keeps raw streams alive.
+pub(crate) type Held = ((Endpoint, Connection), (Endpoint, Connection));
+
 /// Two raw endpoints and a stream between them.
 pub(crate) struct Raw {
-    /// Dropping them would close the streams.
-    _held: ((Endpoint, Connection), (Endpoint, Connection)),
+    /// Dropping it would close the streams.
+    pub(crate) held: Held,
     pub(crate) ours: RawStream,
     pub(crate) theirs: RawStream,
 }
@@ -161,6 +164,6 @@ impl Raw {
         let (dialler, to, answerer) = (a.clone(), address(&b), b.clone());
         let ((c1, ours), (c2, theirs)) =
             rig.both(async move { dial(&dialler, to).await }, async move { answer(&answerer).await })?;
-        Ok(Self { _held: ((a, c1), (b, c2)), ours, theirs })
+        Ok(Self { held: ((a, c1), (b, c2)), ours, theirs })
     }
 }

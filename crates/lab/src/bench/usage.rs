@@ -2,10 +2,29 @@
 
 use std::time::Duration;
 
+use crate::Trouble;
 use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time of all threads of this process, user and system: what `getrusage` counts, in nanoseconds.
 pub(crate) fn cpu() -> Duration {
     let spent = clock_gettime(ClockId::ProcessCPUTime);
     Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap_or_default())
+}
+
+/// A memory figure of this process in MiB, as the kernel calls it: `VmRSS` now, `VmHWM` the highest.
+pub(crate) fn memory_mib(field: &str) -> Result<f64, Trouble> {
+    memory_of_mib("self", field)
+}
+
+/// The same of the process `pid`.
+pub(crate) fn memory_of_mib(pid: &str, field: &str) -> Result<f64, Trouble> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    let kib: f64 = line.and_then(|rest| rest.split_whitespace().next()).ok_or("no such field")?.parse()?;
+    Ok(kib / 1024.0)
+}
+
+/// Starts the highest memory figure afresh.
+pub(crate) fn forget_peak() -> Result<(), Trouble> {
+    Ok(std::fs::write("/proc/self/clear_refs", "5")?)
 }

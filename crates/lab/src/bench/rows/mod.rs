@@ -1,8 +1,13 @@
 //! The suite `first-link`: two devices that meet, speak and move files.
 
+mod big_file;
 mod connect;
+mod many_files;
 mod messages;
+mod program;
+mod resume;
 mod round_trip;
+mod transfers;
 
 use std::path::PathBuf;
 
@@ -44,8 +49,16 @@ pub(crate) struct Figure {
     pub(crate) measure: fn(&Scale) -> Result<Finding, Trouble>,
 }
 
-/// Every figure of the suite, in the order it is measured.
+/// Every figure of the suite, in the order it is measured: memory first, while the allocator has kept nothing yet.
 pub(crate) const ALL: &[Figure] = &[
+    Figure {
+        id: "R1",
+        what: "memory above idle, 1 GiB file",
+        unit: "MiB",
+        peer: None,
+        bar: Bar::AtMost(64.0),
+        measure: big_file::memory,
+    },
     Figure {
         id: "C1",
         what: "connect on loopback, p99",
@@ -69,5 +82,61 @@ pub(crate) const ALL: &[Figure] = &[
         peer: None,
         bar: Bar::AtLeast(1e6),
         measure: messages::measure,
+    },
+    Figure {
+        id: "F1",
+        what: "rate of a 1 GiB file",
+        unit: "x",
+        peer: Some("a raw iroh stream, memory to nowhere"),
+        bar: Bar::AtLeast(0.85),
+        measure: big_file::measure,
+    },
+    Figure {
+        id: "F1b",
+        what: "first byte of a 1 GiB file, p99",
+        unit: "ms",
+        peer: None,
+        bar: Bar::AtMost(100.0),
+        measure: big_file::first_byte,
+    },
+    Figure {
+        id: "F2",
+        what: "time for 10,000 files of 4 KiB",
+        unit: "x",
+        peer: Some("tar through socat with TLS 1.3"),
+        bar: Bar::AtMost(1.0),
+        measure: many_files::measure,
+    },
+    Figure {
+        id: "F3",
+        what: "sent again after a cut, worst",
+        unit: "%",
+        peer: None,
+        bar: Bar::AtMost(1.0),
+        measure: resume::measure,
+    },
+    Figure {
+        id: "R2",
+        what: "idle daemon, memory",
+        unit: "MiB",
+        peer: None,
+        bar: Bar::AtMost(40.0),
+        measure: program::idle_memory,
+    },
+    Figure {
+        id: "R2b",
+        what: "idle daemon, one core",
+        unit: "%",
+        peer: None,
+        bar: Bar::AtMost(0.5),
+        measure: program::idle_cpu,
+    },
+    Figure {
+        id: "R3",
+        what: "size of the program",
+        unit: "MB",
+        peer: None,
+        bar: Bar::AtMost(25.0),
+        measure: program::binary,
     },
 ];
