@@ -1,5 +1,6 @@
 //! R2, R3: the program as it is released, started as a user would.
 
+use std::io::Read as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -62,7 +63,7 @@ fn idle(scale: &Scale) -> Result<Option<Idle>, Trouble> {
         .args(["up", "--foreground", "--set", "node.reach=loopback"])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()?;
     let mut daemon = Daemon(child);
     wait_until_up(&mut daemon, program, &home)?;
@@ -98,7 +99,11 @@ fn wait_until_up(
     let started = Instant::now();
     while started.elapsed() < PATIENCE {
         if let Some(status) = daemon.0.try_wait()? {
-            return Err(format!("the daemon ended with {status}").into());
+            let mut words = String::new();
+            if let Some(mut errors) = daemon.0.stderr.take() {
+                errors.read_to_string(&mut words)?;
+            }
+            return Err(format!("the daemon ended with {status}: {}", words.trim()).into());
         }
         let answer = Command::new(program)
             .arg("--home")
