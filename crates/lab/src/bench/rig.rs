@@ -7,6 +7,7 @@ use honeylink::{Link, Node, Reach, testing};
 use iroh::endpoint::{Connection, RecvStream, SendStream, presets};
 use iroh::{Endpoint, EndpointAddr, RelayMode};
 use tokio::runtime::Runtime;
+use tokio::task::AbortHandle;
 
 use crate::Trouble;
 
@@ -41,6 +42,11 @@ impl Rig {
         work: impl Future<Output = Result<T, Trouble>> + Send + 'static,
     ) -> Result<T, Trouble> {
         self.there.block_on(self.there.spawn(patiently(work)))?
+    }
+
+    /// Leaves `work` running on the second device: what answers there.
+    pub(crate) fn serve(&self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.there.spawn(work).abort_handle()
     }
 
     /// Starts `theirs` on the second device, runs `ours` on the first, and gives what both came to.

@@ -5,7 +5,7 @@
 
 use std::time::Instant;
 
-use honeylink::{Node, testing};
+use honeylink::{Listener, Node, testing};
 use iroh::{Endpoint, EndpointAddr};
 
 use super::Scale;
@@ -20,7 +20,7 @@ pub(crate) fn measure(scale: &Scale) -> Result<Finding, Trouble> {
     let rig = Rig::new()?;
     let target = rig.there(rig::node("there"))?;
     let raw_target = rig.there(rig::endpoint())?;
-    let serving = rig.there(serve(target.clone(), raw_target.clone()))?;
+    let serving = rig.serve(serve(target.listen(PROTOCOL)?, raw_target.clone()));
     let (to, raw_to) = (target.clone(), rig::address(&raw_target));
     let pairs =
         alternate(scale.samples(CONNECTS), || rig.here(ours(to.clone())), || rig.here(raw(raw_to.clone())))?;
@@ -42,27 +42,22 @@ pub(crate) fn measure(scale: &Scale) -> Result<Finding, Trouble> {
 }
 
 /// Accepts whatever comes, until aborted.
-async fn serve(node: Node, raw: Endpoint) -> Result<tokio::task::AbortHandle, Trouble> {
-    let mut listener = node.listen(PROTOCOL)?;
-    let both = tokio::spawn(async move {
-        let links = async {
-            while let Some(link) = listener.accept().await {
-                // Held until the other side closes: `recv` ends then.
-                tokio::spawn(async move { link.recv().await.is_ok() });
-            }
-        };
-        let streams = async {
-            loop {
-                let Ok((connection, mut stream)) = rig::answer(&raw).await else { break };
-                tokio::spawn(async move {
-                    let _ = stream.0.write_all(b"!").await;
-                    connection.closed().await
-                });
-            }
-        };
-        tokio::join!(links, streams)
-    });
-    Ok(both.abort_handle())
+async fn serve(mut listener: Listener, raw: Endpoint) {
+    let links = async {
+        while let Some(link) = listener.accept().await {
+            // Held until the other side closes: `recv` ends then.
+            tokio::spawn(async move { link.recv().await.is_ok() });
+        }
+    };
+    let streams = async {
+        while let Ok((connection, mut stream)) = rig::answer(&raw).await {
+            tokio::spawn(async move {
+                let _ = stream.0.write_all(b"!").await;
+                connection.closed().await
+            });
+        }
+    };
+    tokio::join!(links, streams);
 }
 
 async fn ours(target: Node) -> Result<f64, Trouble> {

@@ -25,8 +25,8 @@ pub(crate) fn measure(scale: &Scale) -> Result<Finding, Trouble> {
     let linked = Linked::new(&rig)?;
     let raw = Raw::new(&rig)?;
     let block = scale.samples(BLOCK);
-    let echoing = rig.there(spawn(echo(linked.theirs.clone())))?;
-    let raw_echoing = rig.there(spawn(raw_echo(raw.theirs)))?;
+    let echoing = rig.serve(until_error(echo(linked.theirs.clone())));
+    let raw_echoing = rig.serve(until_error(raw_echo(raw.theirs)));
     let stream = Arc::new(Mutex::new(raw.ours));
     let (mut ours, mut raws) = (Vec::new(), Vec::new());
     let mut one_ours = || keep(&mut ours, rig.here(round_trips(linked.ours.clone(), block))?);
@@ -54,10 +54,9 @@ fn keep(all: &mut Vec<f64>, block: Vec<f64>) -> Result<f64, Trouble> {
     Ok(p50)
 }
 
-async fn spawn(
-    task: impl Future<Output = Result<(), Trouble>> + Send + 'static,
-) -> Result<tokio::task::AbortHandle, Trouble> {
-    Ok(tokio::spawn(task).abort_handle())
+/// An echo ends with the link it answers on; the asking side says what went wrong.
+async fn until_error(echo: impl Future<Output = Result<(), Trouble>>) {
+    let _ = echo.await;
 }
 
 async fn echo(link: Link) -> Result<(), Trouble> {
