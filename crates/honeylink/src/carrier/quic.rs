@@ -12,11 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use honeylink_core::identity::{DeviceId, SecretKey};
 use honeylink_core::limits::STREAMS_PER_PEER_MAX;
-use iroh::endpoint::{BindOpts, Connection, ConnectionError, QuicTransportConfig, VarInt, presets};
+use iroh::endpoint::{
+    BindOpts, Connection, ConnectionError, IncomingAddr, QuicTransportConfig, VarInt, presets,
+};
 use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{BINDING_LABEL, ConnLost, PathReport, RecvStream, Rung, SendStream, Side};
+use crate::discovery::interfaces;
 use crate::node::Reach;
 
 /// Dialling one device takes at most this long.
@@ -44,6 +47,7 @@ pub enum BindError {
 #[derive(Clone, Debug)]
 pub(crate) struct QuicCarrier {
     endpoint: Endpoint,
+    reach: Reach,
 }
 
 impl QuicCarrier {
@@ -80,7 +84,7 @@ impl QuicCarrier {
             .bind_addr_with_opts(SocketAddr::from((v6, port)), opts(prefix6).set_is_required(false))
             .map_err(|e| refused(e.to_string()))?;
         let endpoint = builder.bind().await.map_err(|e| refused(format!("{e:#}")))?;
-        Ok(Self { endpoint })
+        Ok(Self { endpoint, reach })
     }
 
     /// The addresses of the sockets, as bound.
@@ -113,7 +117,14 @@ impl QuicCarrier {
     pub(crate) async fn accept(
         &self,
     ) -> Option<impl Future<Output = Result<(QuicConn, Vec<u8>), ConnLost>> + Send + use<>> {
-        let incoming = self.endpoint.accept().await?;
+        let incoming = loop {
+            let incoming = self.endpoint.accept().await?;
+            if answers(self.reach, &incoming.remote_addr()) {
+                break incoming;
+            }
+            // Not even refused: a refusal is a packet too, and would leave the network this node keeps to.
+            incoming.ignore();
+        };
         Some(async move {
             let conn = incoming.await.map_err(|e| ConnLost::Transport(format!("{e:#}")))?;
             let alpn = conn.alpn().to_vec();
@@ -125,6 +136,16 @@ impl QuicCarrier {
     pub(crate) async fn close(&self) {
         self.endpoint.close().await;
     }
+}
+
+/// Whether a stranger at this address is answered at all: a socket bound to every address hears the whole internet on a
+/// machine that has a public address.
+fn answers(reach: Reach, from: &IncomingAddr) -> bool {
+    let IncomingAddr::Ip(from) = from else {
+        return reach == Reach::Wide;
+    };
+    // The interfaces are asked only for an address that does not speak for itself.
+    reach.covers(from.ip(), &[]) || reach.covers(from.ip(), &interfaces::all().unwrap_or_default())
 }
 
 /// A UDP port that is free for IPv4, so that the IPv6 socket can have the same one: a device announces one port.
@@ -409,5 +430,25 @@ impl AsyncRead for QuicRecv {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         AsyncRead::poll_read(Pin::new(&mut self.0), cx, buf)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_neighbours_are_answered_unless_the_reach_is_wide() {
+        let from = |addr: &str| IncomingAddr::Ip(addr.parse().unwrap());
+        let (near, far) = (["192.168.1.9:1", "[fe80::1]:1", "127.0.0.1:1"], ["8.8.8.8:1", "[2600::1]:1"]);
+        for addr in near {
+            assert!(answers(Reach::Lan, &from(addr)), "{addr}");
+        }
+        for addr in far {
+            assert!(!answers(Reach::Lan, &from(addr)), "{addr}");
+            assert!(answers(Reach::Wide, &from(addr)), "{addr}");
+        }
+        assert!(answers(Reach::Loopback, &from("[::ffff:127.0.0.1]:1")));
+        assert!(!answers(Reach::Loopback, &from("192.168.1.9:1")));
     }
 }

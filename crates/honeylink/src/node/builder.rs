@@ -1,6 +1,7 @@
 //! [`NodeBuilder`]: what a node is made with.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::carrier::memory::MemoryNetwork;
 use crate::carrier::quic::{BindError, QuicCarrier};
 use crate::carrier::{ALPN_LINK, ALPN_PAIR};
 use crate::clock::Clock;
+use crate::discovery::interfaces::{self, Interface};
 use crate::discovery::{
     Announcement, Capabilities, Config, Discovery, DiscoveryError, PairingHint, Scope, TxtRecord,
 };
@@ -48,6 +50,15 @@ impl Reach {
             Self::Loopback => "loopback",
             Self::Lan => "lan",
             Self::Wide => "wide",
+        }
+    }
+
+    /// Whether packets may go to `ip` at all, given this machine's interfaces.
+    pub(crate) fn covers(self, ip: IpAddr, interfaces: &[Interface]) -> bool {
+        match self {
+            Self::Loopback => ip.to_canonical().is_loopback(),
+            Self::Lan => interfaces::is_on_lan(ip, interfaces),
+            Self::Wide => true,
         }
     }
 }

@@ -9,7 +9,7 @@ use honeylink_core::wire::link::CloseCode;
 use super::{Carriers, Inner, Reach};
 use crate::carrier::{ALPN_LINK, Conn, ConnLost};
 use crate::discovery::Scope;
-use crate::discovery::interfaces::{self, Interface};
+use crate::discovery::interfaces;
 use crate::link::driver::{Dial, DialFailure};
 
 impl Dial for Arc<Inner> {
@@ -65,21 +65,12 @@ impl Inner {
         let interfaces = interfaces::all().unwrap_or_default();
         let mut unique: Vec<SocketAddr> = Vec::new();
         for addr in addrs {
-            if self.within_reach(addr, &interfaces) && !unique.contains(&addr) {
+            if self.reach.covers(addr.ip(), &interfaces) && !unique.contains(&addr) {
                 unique.push(addr);
             }
         }
         unique.truncate(honeylink_core::limits::ADDRESSES_PER_DEVICE_MAX);
         unique
-    }
-
-    /// Whether packets may be sent to `addr` at all.
-    fn within_reach(&self, addr: SocketAddr, interfaces: &[Interface]) -> bool {
-        match self.reach {
-            Reach::Loopback => addr.ip().is_loopback(),
-            Reach::Lan => interfaces::is_on_lan(addr.ip(), interfaces),
-            Reach::Wide => true,
-        }
     }
 
     /// The addresses others can reach this node at, as far as its interfaces tell.
