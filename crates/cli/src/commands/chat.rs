@@ -28,7 +28,7 @@ pub(crate) struct Args {
     /// The device: name, id or unambiguous id prefix. Without it, only listen
     peer: Option<String>,
     /// One message to send; then end
-    #[arg(value_name = "TEXT", trailing_var_arg = true)]
+    #[arg(value_name = "TEXT")]
     message: Vec<String>,
 }
 

@@ -97,6 +97,10 @@ async fn watch_code(
             Some(PairingEvent::NotRecorded(error)) => return Ok(failed(failures::record(&error))),
             Some(PairingEvent::Failed(error)) => {
                 let error = failures::ceremony(&error);
+                // The lock outlives the code, so nobody can use it any more.
+                if error.code == ErrorCode::PairingLocked {
+                    return Ok(failed(error));
+                }
                 if !opening.is_open() {
                     return Err(error);
                 }

@@ -87,9 +87,10 @@ impl Daemon {
             }
             Ok(()) | Err(_) => {}
         }
+        // Said first: the process may end the moment the last phase is entered.
+        tracing::info!("stopped");
         self.enter(Phase::Complete);
         self.closing.cancel();
-        tracing::info!("stopped");
     }
 
     fn enter(&self, phase: Phase) {
