@@ -33,8 +33,11 @@ mod names;
 mod peer;
 mod record;
 mod rfc3339;
+mod transfer_record;
 pub mod transfers;
 mod trust;
+mod trust_change;
+mod trust_mirror;
 
 use std::sync::Arc;
 
@@ -42,9 +45,8 @@ pub use db::{OpenStateError, STATE_VERSION, StateError};
 pub use names::{Candidate, InvalidName, ResolveError, check_name, tame_name};
 pub use peer::{PairingMethod, PeerRecord, Trust};
 pub use record::{RecordError, Unreadable};
-pub use trust::{
-    ChangePeerError, Forgotten, NameTaken, NewPeer, OnNameTaken, PairError, Sighting, TrustStore,
-};
+pub use trust::TrustStore;
+pub use trust_change::{ChangePeerError, Forgotten, NameTaken, NewPeer, OnNameTaken, PairError, Sighting};
 
 use chat::ChatLog;
 use db::StateDb;

@@ -1,9 +1,15 @@
 //! What the list of transfers promises.
 
+use std::path::PathBuf;
+
+use bytes::BytesMut;
 use honeylink_core::identity::SecretKey;
+use honeylink_core::limits::TRANSFER_PATH_BYTES_MAX;
 use proptest::prelude::*;
 
 use super::*;
+use crate::store::record;
+use crate::store::transfer_record::{RECORD_VERSION, path_of};
 
 fn record(n: u64) -> TransferRecord {
     let mut id = [0; 16];
@@ -111,6 +117,20 @@ fn history_is_bounded_and_open_transfers_are_never_pushed_out() {
     assert!(log.find(&record(0).id).is_some());
     assert!(log.find(&record(10_004).id).is_none() && log.find(&record(10_005).id).is_some());
     assert_eq!(reopened(&log).list(), log.list());
+}
+
+#[test]
+fn a_transfer_that_begins_again_takes_its_own_place_also_when_the_list_is_full() {
+    let log = log();
+    for n in 0..TRANSFERS_OPEN_MAX as u64 {
+        log.add(record(n)).unwrap();
+    }
+    log.set_state(&record(0).id, TransferState::Paused, "", 1).unwrap();
+    let again = TransferRecord { state: TransferState::Active, done_bytes: 0, ..record(0) };
+    log.renew(again.clone()).unwrap();
+    assert_eq!(log.find(&again.id), Some(again));
+    assert_eq!(log.list().len(), TRANSFERS_OPEN_MAX);
+    assert!(matches!(log.renew(record(9999)), Err(TransferLogError::TooMany)));
 }
 
 #[test]

@@ -17,21 +17,22 @@
 //! Revocations are also kept in a table of their own, with nothing in it that could fail to decode. A damaged peer record
 //! can therefore never turn a revoked device back into an unknown one.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use honeylink_core::identity::{DeviceId, DeviceType};
-use redb::{ReadableTable as _, TableDefinition, TableHandle as _};
+use honeylink_core::identity::DeviceId;
+use redb::{ReadableTable as _, TableDefinition};
 
 use super::db::{StateDb, StateError};
-use super::grants::{GrantChange, GrantError, Grants};
-use super::limits::{NOTE_BYTES_MAX, SEEN_PEERS_MAX};
-use super::names::{self, InvalidName, ResolveError};
-use super::peer::{self, PairingMethod, PeerRecord, Trust};
+use super::grants::{GrantChange, Grants};
+use super::limits::NOTE_BYTES_MAX;
+use super::names::{self, ResolveError};
+use super::peer::{self, PeerRecord, Trust};
 use super::record::Unreadable;
+use super::trust_change::{ChangePeerError, Forgotten, NameTaken, NewPeer, OnNameTaken, PairError, Sighting};
+use super::trust_mirror::{Entry, Mirror};
 
-const PEERS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new(peer::TABLE);
+pub(super) const PEERS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new(peer::TABLE);
 /// Device id -> when it was revoked, in unix milliseconds. Presence is what counts.
 const REVOKED: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("revoked");
 
@@ -42,146 +43,6 @@ pub struct TrustStore {
     /// Held over a whole decision: check, write to disk, then show in memory.
     turn: Mutex<()>,
     mirror: RwLock<Mirror>,
-}
-
-#[derive(Debug, Default)]
-struct Mirror {
-    peers: BTreeMap<DeviceId, Entry>,
-    revoked: BTreeSet<[u8; 32]>,
-    unreadable: BTreeMap<[u8; 32], Unreadable>,
-    /// Rows on disk whose record has been dropped from memory since.
-    stale: BTreeSet<DeviceId>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    record: PeerRecord,
-    /// There is a row on disk.
-    stored: bool,
-    /// The row on disk is older than the record.
-    dirty: bool,
-}
-
-/// A device that just went through a pairing ceremony.
-#[derive(Debug, Clone)]
-pub struct NewPeer {
-    /// Its id, proved by the ceremony.
-    pub id: DeviceId,
-    /// The name the user chose for it; `None` takes the known one or else the announced one.
-    pub name: Option<String>,
-    /// The name it gave itself.
-    pub announced_name: String,
-    /// What kind of machine it says it is.
-    pub device_type: DeviceType,
-    /// How it was paired.
-    pub method: PairingMethod,
-}
-
-/// What to do when another device already has the name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum OnNameTaken {
-    /// Fail with `NameTaken`. The caller shows both fingerprints: the device may be an impostor (requirement ID4).
-    #[default]
-    Refuse,
-    /// Store it as `name-2`. Only when the user said so after having been shown both fingerprints.
-    Disambiguate,
-}
-
-/// What a finder or a connection says about a device, true or not.
-#[derive(Debug, Clone, Default)]
-pub struct Sighting<'a> {
-    /// The name it announces.
-    pub name: Option<&'a str>,
-    /// The kind of machine it announces.
-    pub device_type: Option<DeviceType>,
-}
-
-/// A key that claims a name which belongs to another key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "another device is already called `{name}`. Its key is not the same:\n  known:   {}\n  offered: {}\n\
-     If it was reinstalled or replaced, forget or revoke the known one first. If you do not know why the key is \
-     different, someone may be impersonating it: do not continue.",
-    existing.fingerprint(), offered.fingerprint()
-)]
-pub struct NameTaken {
-    /// The name.
-    pub name: String,
-    /// The device that has it.
-    pub existing: DeviceId,
-    /// The device that was to get it.
-    pub offered: DeviceId,
-}
-
-/// Why a pairing could not be recorded.
-#[derive(Debug, thiserror::Error)]
-pub enum PairError {
-    /// The key was revoked, which is for ever.
-    #[error("{id} was revoked and can never be paired again; the other device needs a new identity")]
-    Revoked {
-        /// The device.
-        id: DeviceId,
-    },
-    /// The name belongs to another key.
-    #[error(transparent)]
-    NameTaken(#[from] Box<NameTaken>),
-    /// The chosen name is not allowed.
-    #[error(transparent)]
-    Name(#[from] InvalidName),
-    /// There is a record of this device that can not be read.
-    #[error("{0}; forget this device, then pair again")]
-    Unreadable(#[source] Box<Unreadable>),
-    /// The disk.
-    #[error(transparent)]
-    State(#[from] StateError),
-}
-
-/// Why a known peer could not be changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangePeerError {
-    /// No record of it.
-    #[error("{id} is not known here; pair with it first")]
-    Unknown {
-        /// The device.
-        id: DeviceId,
-    },
-    /// Only paired devices can be verified or granted anything.
-    #[error("{id} is {trust}, not paired; pair with it first")]
-    NotPaired {
-        /// The device.
-        id: DeviceId,
-        /// What it is instead.
-        trust: Trust,
-    },
-    /// The name belongs to another key.
-    #[error(transparent)]
-    NameTaken(#[from] Box<NameTaken>),
-    /// The new name is not allowed.
-    #[error(transparent)]
-    Name(#[from] InvalidName),
-    /// The note is too long.
-    #[error("a note can have {NOTE_BYTES_MAX} bytes at most; this has {bytes}")]
-    NoteTooLong {
-        /// Its length in bytes.
-        bytes: usize,
-    },
-    /// The grants can not be changed so.
-    #[error(transparent)]
-    Grant(#[from] GrantError),
-    /// The disk.
-    #[error(transparent)]
-    State(#[from] StateError),
-}
-
-/// What became of a forgotten peer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Forgotten {
-    /// Nothing is left of it; it has to pair again.
-    Removed,
-    /// It is revoked and stays so. Its notes and addresses are gone.
-    StillRevoked,
-    /// There was nothing to forget.
-    WasUnknown,
 }
 
 impl TrustStore {
@@ -424,7 +285,7 @@ impl TrustStore {
     /// Notes that a device was noticed. Memory only; see [`TrustStore::flush`].
     ///
     /// What it announces may be a lie, so it never changes a paired peer's name, trust, grants or addresses. Strangers are
-    /// kept up to [`SEEN_PEERS_MAX`].
+    /// kept up to [`SEEN_PEERS_MAX`](super::limits::SEEN_PEERS_MAX).
     pub fn touch(&self, id: &DeviceId, sighting: &Sighting<'_>, now_unix_ms: u64) {
         let mut mirror = self.mirror_mut();
         if mirror.unreadable.contains_key(id.as_bytes()) {
@@ -562,54 +423,6 @@ impl TrustStore {
 
     fn mirror_mut(&self) -> RwLockWriteGuard<'_, Mirror> {
         self.mirror.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Mirror {
-    fn load(&mut self, key: [u8; 32], value: &[u8]) {
-        match PeerRecord::decode(&key, value) {
-            Ok(mut record) => {
-                if self.revoked.contains(&key) {
-                    record.trust = Trust::Revoked;
-                    record.grants = Grants::none();
-                }
-                self.peers.insert(record.id, Entry { record, stored: true, dirty: false });
-            }
-            Err(cause) => {
-                self.unreadable.insert(key, Unreadable::new(PEERS.name(), &key, cause));
-            }
-        }
-    }
-
-    /// Takes over a record that was just written. What was noticed of the device during the write is newer and is kept.
-    fn put(&mut self, mut record: PeerRecord) {
-        self.stale.remove(&record.id);
-        self.unreadable.remove(record.id.as_bytes());
-        let mut dirty = false;
-        if let Some(live) = self.peers.remove(&record.id).map(|entry| entry.record)
-            && live.last_seen > record.last_seen
-        {
-            record.last_seen = live.last_seen;
-            if record.trust.is_trusted() {
-                record.addresses = live.addresses;
-            }
-            dirty = true;
-        }
-        self.peers.insert(record.id, Entry { record, stored: true, dirty });
-    }
-
-    /// Drops the stranger unseen for longest if there are as many as there may be.
-    fn make_room(&mut self) {
-        let strangers = || self.peers.values().filter(|entry| entry.record.trust == Trust::Seen);
-        if strangers().count() < SEEN_PEERS_MAX {
-            return;
-        }
-        let oldest =
-            strangers().map(|entry| &entry.record).min_by_key(|record| (record.last_seen, record.id));
-        let Some(id) = oldest.map(|record| record.id) else { return };
-        if self.peers.remove(&id).is_some_and(|entry| entry.stored) {
-            self.stale.insert(id);
-        }
     }
 }
 

@@ -1,9 +1,11 @@
 //! What the trust store promises, on a database in memory and on one that is opened again.
 
-use honeylink_core::identity::SecretKey;
+use honeylink_core::identity::{DeviceType, SecretKey};
 
 use super::*;
 use crate::store::grants::FilesGrant;
+use crate::store::limits::SEEN_PEERS_MAX;
+use crate::store::peer::PairingMethod;
 
 fn id(seed: u64) -> DeviceId {
     SecretKey::from_u64(seed).id()

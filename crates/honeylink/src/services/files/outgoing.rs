@@ -18,6 +18,8 @@ use crate::store::audit::AuditEvent;
 use crate::store::transfers::{Direction, TransferId, TransferRecord, TransferState};
 use crate::transfer::{Decision, Handle, Offer, Reason, SendError, SendOptions, SendReport, Sources, send};
 
+/// Interrupted transfers from or to one peer that are remembered as such; older ones count as failed.
+const PAUSED_PER_PEER_MAX: usize = 32;
 /// How long a broken transfer tries to go on before it is left for another day.
 const PATIENCE: Duration = Duration::from_secs(300);
 /// First wait before another try; doubles up to [`RETRY_MAX`].
@@ -251,10 +253,18 @@ impl Shared {
         let store = self.node.store().clone();
         let noted = crate::node::on_disk(move || {
             let log = store.transfers();
-            if log.find(&record.id).is_some() {
-                log.remove(&record.id)?;
+            // What is never taken up again must not fill the list. Whoever does take it up is asked once more, at most.
+            let stale = log.list().into_iter().filter(|former| {
+                former.peer == record.peer
+                    && former.direction == record.direction
+                    && former.state == TransferState::Paused
+                    && former.id != record.id
+            });
+            for former in stale.skip(PAUSED_PER_PEER_MAX) {
+                let why = "interrupted, and not taken up again";
+                log.set_state(&former.id, TransferState::Failed, why, record.updated)?;
             }
-            log.add(record)
+            log.renew(record)
         })
         .await;
         if let Err(error) = noted {
