@@ -22,7 +22,7 @@ use super::error::ReceiveError;
 use super::handle::{Handle, Meter};
 use super::inflow::staff;
 use super::send::on_file_thread;
-use super::staging::Staging;
+use super::staging::{LOCK_PATIENCE, Staging};
 use super::store;
 use super::wire::{FrameError, encoded, read_message};
 
@@ -203,7 +203,7 @@ where
     }
     let (into, for_disk, scope) = (into.to_owned(), offer.clone(), options.scope.clone());
     let opened = on_file_thread(move || {
-        let staging = Staging::open(&into, &for_disk, &scope)?;
+        let staging = Staging::open(&into, &for_disk, &scope, LOCK_PATIENCE)?;
         if let Err(error) = staging.check_space(&for_disk) {
             staging.discard_if_empty();
             return Err(error);

@@ -17,8 +17,9 @@ use super::disk;
 use super::error::{DiskError, ReceiveError};
 use super::receive::Durability;
 
-/// How long the threads of an attempt that was just dropped may take to let go of the folder.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the threads of an attempt that was just dropped may take to let go of the folder: they write what they were
+/// given first, on a disk that may be busy.
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// How often the folder may be removed under our hands before we give up.
 const OPEN_TRIES: usize = 3;
@@ -36,14 +37,19 @@ pub(super) struct Staging {
 
 impl Staging {
     /// Finds or makes the staging folder in `into`. `scope` tells peers apart, so that one peer's offer never continues (and
-    /// thereby learns hashes of) what another one sent. Blocks.
-    pub(super) fn open(into: &Path, offer: &Offer, scope: &[u8]) -> Result<Self, ReceiveError> {
+    /// thereby learns hashes of) what another one sent. Blocks, up to `patience` if the folder is in use.
+    pub(super) fn open(
+        into: &Path,
+        offer: &Offer,
+        scope: &[u8],
+        patience: Duration,
+    ) -> Result<Self, ReceiveError> {
         std::fs::create_dir_all(into).map_err(|e| DiskError::new("create folder", into, e))?;
         let into_folder = disk::open_folder(into).map_err(|e| DiskError::new("open folder", into, e))?;
         let name = staging_name(offer, scope);
         // While we waited for the lock, the former attempt may have moved everything into place and removed the folder.
         for _ in 0..OPEN_TRIES {
-            let staging = Self::open_once(into, &into_folder, &name)?;
+            let staging = Self::open_once(into, &into_folder, &name, patience)?;
             if let Some((path, folder, resumed)) = staging {
                 return Ok(Self {
                     path,
@@ -63,6 +69,7 @@ impl Staging {
         into: &Path,
         into_folder: &OwnedFd,
         name: &str,
+        patience: Duration,
     ) -> Result<Option<(PathBuf, OwnedFd, bool)>, ReceiveError> {
         let path = into.join(name);
         let resumed = match rustix::fs::mkdirat(into_folder, name, Mode::RWXU) {
@@ -77,7 +84,7 @@ impl Staging {
             // Somebody prepared it for us; what is in it is theirs.
             return Err(DiskError::new("use", &path, io::Error::from(io::ErrorKind::PermissionDenied)).into());
         }
-        lock(&folder, &path)?;
+        lock(&folder, &path, patience)?;
         let named = rustix::fs::statat(into_folder, name, AtFlags::SYMLINK_NOFOLLOW);
         let same = named.is_ok_and(|named| (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino));
         Ok(same.then_some((path, folder, resumed)))
@@ -155,12 +162,12 @@ impl Staging {
     }
 }
 
-fn lock(folder: &OwnedFd, path: &Path) -> Result<(), ReceiveError> {
+fn lock(folder: &OwnedFd, path: &Path, patience: Duration) -> Result<(), ReceiveError> {
     let started = std::time::Instant::now();
     loop {
         match rustix::fs::flock(folder, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(()),
-            Err(Errno::WOULDBLOCK) if started.elapsed() < LOCK_PATIENCE => std::thread::sleep(LOCK_RETRY),
+            Err(Errno::WOULDBLOCK) if started.elapsed() < patience => std::thread::sleep(LOCK_RETRY),
             Err(Errno::WOULDBLOCK) => return Err(ReceiveError::Busy { path: path.to_owned() }),
             // Network file systems without locks: the transfer works, only two at once are not told apart.
             Err(Errno::NOSYS | Errno::NOTSUP | Errno::NOLCK) => return Ok(()),

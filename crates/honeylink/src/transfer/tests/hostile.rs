@@ -188,7 +188,7 @@ async fn a_link_planted_in_the_staging_folder_is_not_written_through() {
     write(&victim.path().join("x"), b"precious");
     let sources = Sources::new([&root]).unwrap();
     let offer = Offer { id: sources.id(b"test"), name: "tree".into(), entries: 4, files: 2, bytes: 6 };
-    let staged = staging::Staging::open(to.path(), &offer, b"").unwrap();
+    let staged = staging::Staging::open(to.path(), &offer, b"", std::time::Duration::ZERO).unwrap();
     std::fs::create_dir(staged.path.join("tree")).unwrap();
     std::os::unix::fs::symlink(victim.path(), staged.path.join("tree/sub")).unwrap();
     std::os::unix::fs::symlink(victim.path().join("x"), staged.path.join("tree/y")).unwrap();

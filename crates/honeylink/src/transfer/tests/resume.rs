@@ -2,6 +2,7 @@
 
 use super::*;
 use std::pin::pin;
+use std::time::Duration;
 
 /// Runs both ends until `bytes` have crossed the stream, then drops both, as a killed process would. Returns the reports
 /// if it came to an end before.
@@ -38,8 +39,8 @@ async fn a_transfer_killed_again_and_again_ends_in_the_same_bytes() {
     let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let root = from.path().join("tree");
     sample(&root);
-    for round in 0..20u64 {
-        if interrupted(std::slice::from_ref(&root), to.path(), 1000 + round * 400_000).await.is_some() {
+    for round in 0..12u64 {
+        if interrupted(std::slice::from_ref(&root), to.path(), 1000 + round * 650_000).await.is_some() {
             break;
         }
         let names = names_in(to.path());
@@ -216,13 +217,14 @@ async fn a_source_that_changes_while_it_is_sent_is_an_error_and_not_a_wrong_file
 async fn the_same_transfer_twice_at_once_is_refused_and_another_peers_is_kept_apart() {
     let to = tempfile::tempdir().unwrap();
     let offer = Offer { id: [1; 16], name: "x".into(), entries: 1, files: 1, bytes: 1 };
-    let first = staging::Staging::open(to.path(), &offer, b"peer a").unwrap();
+    let first = staging::Staging::open(to.path(), &offer, b"peer a", Duration::ZERO).unwrap();
     assert!(!first.resumed);
     let (path, again, other) = (to.path().to_owned(), offer.clone(), offer);
-    let second =
-        tokio::task::spawn_blocking(move || staging::Staging::open(&path, &again, b"peer a").map(|s| s.path));
+    let second = tokio::task::spawn_blocking(move || {
+        staging::Staging::open(&path, &again, b"peer a", Duration::ZERO).map(|s| s.path)
+    });
     assert!(matches!(second.await.unwrap(), Err(ReceiveError::Busy { .. })));
-    assert!(!staging::Staging::open(to.path(), &other, b"peer b").unwrap().resumed);
+    assert!(!staging::Staging::open(to.path(), &other, b"peer b", Duration::ZERO).unwrap().resumed);
 }
 
 #[tokio::test]
