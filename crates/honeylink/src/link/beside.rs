@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use bytes::{Bytes, BytesMut};
 use honeylink_core::session::State;
 use honeylink_core::wire::link::{Class, StreamHeader, StreamKind};
+use tokio::sync::watch;
 
 use super::shared::LinkShared;
 use super::{DatagramError, LinkClosed, Stream, StreamError};
@@ -33,7 +34,10 @@ impl LinkShared {
     pub(super) async fn active_conn(&self) -> Result<Conn, LinkClosed> {
         let mut state = self.state.subscribe();
         loop {
-            match *state.borrow_and_update() {
+            // Copied out, so that the channel's lock is free again: whoever changes the state holds this link's own lock
+            // and then takes the channel's. Taking them the other way round here would stop both for ever.
+            let now = *state.borrow_and_update();
+            match now {
                 State::Active => {
                     if let Some(conn) = self.conn() {
                         return Ok(conn);
@@ -55,7 +59,7 @@ impl LinkShared {
         tokio::select! {
             biased;
             stream = streams.recv() => stream.ok_or_else(|| self.why_closed()),
-            _ = state.wait_for(|s| *s == State::Closed) => Err(self.why_closed()),
+            () = until_closed(&mut state) => Err(self.why_closed()),
         }
     }
 
@@ -88,7 +92,14 @@ impl LinkShared {
         tokio::select! {
             biased;
             datagram = datagrams.recv() => datagram.ok_or_else(|| self.why_closed()),
-            _ = state.wait_for(|s| *s == State::Closed) => Err(self.why_closed()),
+            () = until_closed(&mut state) => Err(self.why_closed()),
         }
     }
+}
+
+/// Waits for the end of the session. A function, so that what `wait_for` gives, which locks the channel, is gone before
+/// anything else is locked; see [`LinkShared::active_conn`].
+async fn until_closed(state: &mut watch::Receiver<State>) {
+    // The sender lives in the link, so waiting cannot fail.
+    let _ = state.wait_for(|s| *s == State::Closed).await;
 }
