@@ -69,6 +69,7 @@ impl Inner {
                 unique.push(addr);
             }
         }
+        keep_scoped_as_last_resort(&mut unique);
         unique.truncate(honeylink_core::limits::ADDRESSES_PER_DEVICE_MAX);
         unique
     }
@@ -98,10 +99,36 @@ impl Inner {
     }
 }
 
+/// Leaves link-local IPv6 addresses away where there is any other. iroh 1.4 forgets the interface of a packet that came
+/// from such an address, so the answer cannot be sent; and as the far side answers whichever packet comes first, one such
+/// address among good ones makes a connection fail now and then.
+fn keep_scoped_as_last_resort(addrs: &mut Vec<SocketAddr>) {
+    if addrs.iter().any(|addr| !is_scoped(addr)) {
+        addrs.retain(|addr| !is_scoped(addr));
+    }
+}
+
 /// Whether an address means something only together with an interface: useless in an invite or ticket.
 fn is_scoped(addr: &SocketAddr) -> bool {
     match addr {
         SocketAddr::V4(_) => false,
         SocketAddr::V6(v6) => v6.ip().is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_local_address_is_dialled_only_if_there_is_no_other() {
+        let [scoped, global]: [SocketAddr; 2] =
+            ["[fe80::1%2]:7843", "10.77.0.1:7843"].map(|text| text.parse().unwrap());
+        let mut mixed = vec![scoped, global];
+        keep_scoped_as_last_resort(&mut mixed);
+        assert_eq!(mixed, [global]);
+        let mut alone = vec![scoped];
+        keep_scoped_as_last_resort(&mut alone);
+        assert_eq!(alone, [scoped]);
     }
 }
