@@ -13,7 +13,7 @@ use bytes::Bytes;
 use honeylink_core::identity::{DeviceId, SecretKey};
 use honeylink_core::limits::STREAMS_PER_PEER_MAX;
 use iroh::endpoint::{
-    BindOpts, Connection, ConnectionError, IncomingAddr, QuicTransportConfig, VarInt, presets,
+    BindOpts, Connection, ConnectionError, IdleTimeout, IncomingAddr, QuicTransportConfig, VarInt, presets,
 };
 use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -24,6 +24,12 @@ use crate::node::Reach;
 
 /// Dialling one device takes at most this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Silence after which a connection counts as lost. It is what a link waits before it dials again when the other device
+/// lost power or was killed, so shorter than QUIC's usual 30 s; long enough for a machine that is busy to answer late.
+const IDLE_MAX: Duration = Duration::from_secs(6);
+/// How often a connection on which nothing happens is shown to be alive. Three may go missing within [`IDLE_MAX`]. There
+/// are connections only to devices that somebody holds a link to, so an idle node sends none.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(1500);
 
 /// Why the node could not open its sockets.
 #[derive(Debug, thiserror::Error)]
@@ -166,6 +172,11 @@ fn transport_config() -> QuicTransportConfig {
         // A peer may open this many streams at a time; more wait. Unidirectional ones are not used at all.
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_PER_PEER_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
+        // The conversion fails only beyond 2^62 ms.
+        .max_idle_timeout(IdleTimeout::try_from(IDLE_MAX).ok())
+        .default_path_max_idle_timeout(IDLE_MAX)
+        .keep_alive_interval(KEEP_ALIVE_EVERY)
+        .default_path_keep_alive_interval(KEEP_ALIVE_EVERY)
         .build()
 }
 
