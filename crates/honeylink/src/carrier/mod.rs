@@ -106,7 +106,7 @@ pub struct PathReport {
     pub rung: Rung,
     /// The carrier: `iroh` or `memory`.
     pub carrier: &'static str,
-    /// The other side's address, for people.
+    /// The other side's address: `ip:port`, or a relay's URL.
     pub remote: String,
     /// Smoothed round-trip time.
     pub rtt: Duration,

@@ -292,10 +292,9 @@ fn describe(addr: &iroh::TransportAddr) -> (Rung, String) {
     match addr {
         iroh::TransportAddr::Ip(addr) => {
             let addr = canonical(*addr);
-            let family = if addr.is_ipv4() { "udp4" } else { "udp6" };
-            (rung_of(addr.ip()), format!("{family} {addr}"))
+            (rung_of(addr.ip()), addr.to_string())
         }
-        iroh::TransportAddr::Relay(url) => (Rung::Relayed, format!("relay {url}")),
+        iroh::TransportAddr::Relay(url) => (Rung::Relayed, url.to_string()),
         other => (Rung::Direct, format!("{other:?}")),
     }
 }
