@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use honeylink_api::client::Lines;
+use honeylink_api::client::{ClientError, Lines};
 use honeylink_api::{ErrorCode, ExitCode, SendRequest, TransferEvent, TransferOutcome, routes};
 
 use super::describe_path;
@@ -53,7 +53,7 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
 
 async fn follow(app: &App, args: &Args, mut events: Lines<TransferEvent>) -> Outcome {
     let mut progress = Progress::new(app.out);
-    while let Some(event) = events.next().await? {
+    while let Some(event) = events.next().await.map_err(interrupted)? {
         if app.out.json {
             app.out.json(&event)?;
         }
@@ -78,6 +78,19 @@ async fn follow(app: &App, args: &Args, mut events: Lines<TransferEvent>) -> Out
         }
     }
     Err(Failure::internal("the node ended the transfer without an outcome"))
+}
+
+/// A node that dies in the middle leaves a transfer that the next one continues. That is what a script has to know here,
+/// rather than that no node runs.
+fn interrupted(error: ClientError) -> Failure {
+    if matches!(error, ClientError::Cut) {
+        return Failure::hint(
+            ErrorCode::Resumable,
+            "the node ended in the middle of the transfer",
+            "start it with: honeylink up; then the same command continues where this stopped",
+        );
+    }
+    error.into()
 }
 
 /// Says how a transfer ended. With `--json` it has been printed already.
