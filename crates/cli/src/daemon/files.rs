@@ -42,6 +42,14 @@ impl Daemon {
         }
     }
 
+    /// Waits until nothing is being sent. What is being received cannot be told to stop where it can resume, and need
+    /// not be: it can at every moment, and ends with its link.
+    pub(super) async fn sending_idle(&self) {
+        while self.files.running().iter().any(|(running, _)| !transfers::is_incoming(running)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
     fn policy(&self, into: Option<&str>, accept: Option<AcceptPolicy>) -> Policy {
         let configured = self.files.policy();
         Policy {

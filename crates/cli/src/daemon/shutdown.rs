@@ -66,7 +66,7 @@ impl Daemon {
         }
         self.enter(Phase::Persisting);
         self.stop.cancel();
-        if tokio::time::timeout(PERSIST_MAX, self.transfers_idle()).await.is_err() {
+        if tokio::time::timeout(PERSIST_MAX, self.sending_idle()).await.is_err() {
             tracing::warn!("transfers did not stop in time; what they wrote is kept and will be resumed");
         }
         self.enter(Phase::Cleanup);
