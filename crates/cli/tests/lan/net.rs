@@ -128,10 +128,13 @@ impl Drop for Lan {
     }
 }
 
-/// In memory where there is such a place: the stories are about the network and the processes, not about the disk.
+/// In memory where there is room: the stories are about the network and the processes, not about the disk.
 fn scratch() -> TempDir {
+    /// The largest file, its copy, and what databases and logs take.
+    const ROOM_BYTES: u64 = 3 << 30;
     let memory = Path::new("/dev/shm");
-    let within = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let room = rustix::fs::statvfs(memory).is_ok_and(|at| at.f_bavail * at.f_frsize >= ROOM_BYTES);
+    let within = if room { memory.to_owned() } else { std::env::temp_dir() };
     tempfile::Builder::new().prefix("honeylink-lan-").tempdir_in(within).unwrap()
 }
 
