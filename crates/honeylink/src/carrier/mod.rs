@@ -1,7 +1,7 @@
-//! Carriers: ways to move bytes to a neighbour. A closed set, so an enum: the code above sees one [`Conn`], whatever
+//! Carriers: ways to move bytes to a neighbour. A closed set, so an enum: the code above sees one `Conn`, whatever
 //! carries it.
 //!
-//! A carrier's connection is always authenticated: [`Conn::peer`] is the key the other side has proved to hold. What the
+//! A carrier's connection is always authenticated: its peer is the key the other side has proved to hold. What the
 //! peer may do with the connection is decided above, by the trust store.
 
 pub mod memory;
