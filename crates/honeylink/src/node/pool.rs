@@ -3,8 +3,8 @@
 //!
 //! A peer has one connection that new streams go to. When both sides dial at the same moment there are two for a while;
 //! both sides agree without a word that the one dialled by the smaller device id stays, and the other carries what it
-//! already carries until that ends. A connection that arrives later replaces the older one: the peer had a reason to
-//! dial again, and often knows earlier than we do that the old one is dead.
+//! already carries until that ends. Any other second connection replaces the first, which is closed: a device dials only
+//! when it has none, so it knows earlier than we do that the old one is dead. A peer therefore holds two at most.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -20,10 +20,8 @@ use crate::carrier::{Conn, Side, code};
 use crate::link::driver::Carriage;
 use crate::link::shared::LinkShared;
 
-/// Two connections made within this time count as made at the same moment.
+/// Two connections made within this time, one by each side, count as made at the same moment.
 const SIMULTANEOUS: Duration = Duration::from_secs(2);
-/// Most connections one peer may hold at a time; the oldest is closed beyond that.
-const CONNS_PER_PEER_MAX: usize = 4;
 
 /// A connection and since when it is there.
 #[derive(Clone, Debug)]
@@ -91,27 +89,29 @@ impl Pool {
         let mut peers = self.peers();
         let peer = peers.entry(conn.peer()).or_default();
         peer.conns.retain(|e| e.conn.lost().is_none());
+        peer.idle_since = None;
         let now = Instant::now();
+        // A device dials only when it has no live connection. So when the same side dials again, or dials later than
+        // both could have at the same moment, the older connection is dead over there, whatever it looks like here:
+        // the device was restarted, or moved. Ending it now is what lets links go on at once.
+        let dialler = self.dialler(&conn);
+        let local = self.local;
+        let (crossed, dead): (Vec<_>, Vec<_>) = std::mem::take(&mut peer.conns)
+            .into_iter()
+            .partition(|e| now - e.since < SIMULTANEOUS && dialler_of(local, &e.conn) != dialler);
+        for entry in dead {
+            entry.conn.close(code::DONE, "replaced by a newer connection");
+        }
+        peer.conns = crossed;
         let at = match peer.conns.last() {
-            Some(last) if now - last.since < SIMULTANEOUS && self.outranks(&last.conn, &conn) => {
-                peer.conns.len() - 1
-            }
+            Some(last) if self.dialler(&last.conn) < dialler => peer.conns.len() - 1,
             Some(_) | None => peer.conns.len(),
         };
         peer.conns.insert(at, Entry { conn, since: now });
-        peer.idle_since = None;
-        if peer.conns.len() > CONNS_PER_PEER_MAX {
-            peer.conns.remove(0).conn.close(code::TOO_MANY, "too many connections");
-        }
     }
 
-    /// Whether `a` stays when both were made at the same moment.
-    fn outranks(&self, a: &Conn, b: &Conn) -> bool {
-        let dialler = |c: &Conn| match c.side() {
-            Side::Dialer => self.local,
-            Side::Acceptor => c.peer(),
-        };
-        dialler(a) < dialler(b)
+    fn dialler(&self, conn: &Conn) -> DeviceId {
+        dialler_of(self.local, conn)
     }
 
     /// Forgets a connection that is gone.
@@ -219,5 +219,13 @@ impl Pool {
             }
             !peer.conns.is_empty() || Arc::strong_count(&peer.dialling) > 1
         });
+    }
+}
+
+/// Which of the two ends opened a connection.
+fn dialler_of(local: DeviceId, conn: &Conn) -> DeviceId {
+    match conn.side() {
+        Side::Dialer => local,
+        Side::Acceptor => conn.peer(),
     }
 }

@@ -1,5 +1,6 @@
 //! Taking files: permission, the engine, the record.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,7 +9,9 @@ use honeylink_core::identity::DeviceId;
 use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
 
 use super::table::{Asking, QUESTIONS_PER_PEER_MAX, Question, RunningGuard};
-use super::{ANSWER_MAX, Accept, Done, Ended, FileError, FileEvent, Files, Policy, Running, Shared, locked};
+use super::{
+    ANSWER_MAX, Accept, Done, Ended, FileError, FileEvent, Files, PROTOCOL, Policy, Running, Shared, locked,
+};
 use crate::carrier::{PathReport, RecvStream, SendStream};
 use crate::clock::unix_ms;
 use crate::link::{Link, Stream};
@@ -17,6 +20,8 @@ use crate::store::grants::FilesGrant;
 use crate::store::transfers::{Direction, TransferId, TransferRecord, TransferState};
 use crate::transfer::{Decision, Handle, Offer, ReceiveError, ReceiveOptions, receive};
 
+/// Senders that are called at a start.
+const KNOCKS_MAX: usize = 16;
 /// How often the record on disk learns of progress.
 const RECORD_EVERY: Duration = Duration::from_secs(2);
 
@@ -34,6 +39,28 @@ pub(super) async fn accept(shared: Arc<Shared>, mut listener: Listener) {
                     serve(&shared, &link, stream).await;
                     drop(place);
                 });
+            }
+        });
+    }
+}
+
+/// Tells the senders of unfinished transfers that this device is back. They may not have noticed yet that their
+/// connection to the process before this one is dead; a new one makes them go on at once.
+pub(super) fn knock(shared: &Arc<Shared>) {
+    let transfers = shared.node.store().transfers().list();
+    let unfinished = transfers
+        .iter()
+        .filter(|record| record.direction == Direction::Incoming && record.state == TransferState::Paused);
+    let senders: BTreeSet<DeviceId> = unfinished.filter_map(|record| record.peer).collect();
+    for peer in senders.into_iter().take(KNOCKS_MAX) {
+        let node = shared.node.clone();
+        shared.node.spawn(async move {
+            match node.connect(peer, PROTOCOL).await {
+                // The connection is what matters; the link closes here.
+                Ok(_link) => {
+                    tracing::debug!(peer = %peer.short(), "the sender of an unfinished transfer is there");
+                }
+                Err(error) => tracing::debug!(peer = %peer.short(), %error, "its sender is away"),
             }
         });
     }

@@ -245,6 +245,7 @@ impl Files {
             rooms: Mutex::new(BTreeMap::new()),
         });
         node.spawn(incoming::accept(shared.clone(), listener));
+        incoming::knock(&shared);
         Ok(Self { shared })
     }
 
