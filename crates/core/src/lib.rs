@@ -16,6 +16,7 @@
 //! | [`mdns`] | multicast DNS: announces this device on the LAN and hears the others, without a cache |
 //! | [`transfer`] | what a file offer may say, and which names a receiver accepts |
 //! | [`session`] | the protocol state under a link: order, acknowledgement, resume |
+//! | [`mesh`] | messages over several hops, over radio, hours later |
 //!
 //! # The contract of every machine
 //!
@@ -27,6 +28,7 @@
 pub mod identity;
 pub mod limits;
 pub mod mdns;
+pub mod mesh;
 pub mod nearby;
 pub mod pairing;
 pub mod rng;

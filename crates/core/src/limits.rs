@@ -108,3 +108,18 @@ pub const TRANSFER_RENAMES_MAX: u32 = 10_000;
 
 /// Longest chat message, in bytes of UTF-8; longer texts go as files.
 pub const CHAT_MESSAGE_BYTES_MAX: usize = 16 << 10;
+
+// The mesh. Its tables grow as they are used; nothing here is allocated ahead.
+
+/// Largest message the mesh carries, in bytes, over however many fragments.
+pub const MESH_MESSAGE_BYTES_MAX: usize = 32 << 10;
+/// Longest time anything is kept for a device that does not show up.
+pub const MESH_LIFETIME_MAX: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Largest record the mesh keeps on disk, in bytes: a whole message with its head.
+pub const MESH_RECORD_BYTES_MAX: usize = MESH_MESSAGE_BYTES_MAX + 256;
+/// Frames remembered to tell a copy from something new; half of them for sure.
+pub const MESH_SEEN_FRAMES_MAX: usize = 4096;
+/// Peers whose replay windows are kept; the longest silent stranger makes room.
+pub const MESH_REPLAY_PEERS_MAX: usize = 256;
+/// Stretches of missing numbers a replay window remembers behind the highest it received.
+pub const MESH_REPLAY_GAPS_MAX: usize = 64;

@@ -1,0 +1,4 @@
+//! The mesh: messages over several hops, over radio, hours later.
+
+pub mod hint;
+pub mod records;
