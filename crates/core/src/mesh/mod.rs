@@ -2,3 +2,5 @@
 
 pub mod hint;
 pub mod records;
+pub mod replay;
+pub mod seen;
