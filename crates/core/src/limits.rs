@@ -123,3 +123,19 @@ pub const MESH_SEEN_FRAMES_MAX: usize = 4096;
 pub const MESH_REPLAY_PEERS_MAX: usize = 256;
 /// Stretches of missing numbers a replay window remembers behind the highest it received.
 pub const MESH_REPLAY_GAPS_MAX: usize = 64;
+/// Hops a mesh frame may take: six bits of its header.
+pub const MESH_HOPS_MAX: u8 = 63;
+/// Hops an announce or a beacon may take (requirement ME1). Farther devices are found by asking.
+pub const MESH_ANNOUNCE_HOPS_MAX: u8 = 8;
+/// Largest mesh frame on a radio, in bytes: what common LoRa modems send in two packets.
+pub const MESH_RADIO_FRAME_BYTES_MAX: usize = 508;
+/// Largest mesh frame on a connection to one neighbour, in bytes.
+pub const MESH_FRAME_BYTES_MAX: usize = 16 << 10;
+/// Most fragments of one message.
+pub const MESH_FRAGMENTS_MAX: u8 = 255;
+/// Largest body of a signed mesh frame, in bytes.
+pub const MESH_SIGNED_BODY_BYTES_MAX: usize = 64;
+/// Largest number of a link class on the wire: four classes.
+pub const MESH_CLASS_MAX: u8 = 3;
+/// Largest IP control frame, in bytes of CBOR.
+pub const MESH_CONTROL_BYTES_MAX: usize = 1024;

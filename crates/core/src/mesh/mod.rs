@@ -1,6 +1,9 @@
 //! The mesh: messages over several hops, over radio, hours later.
 
+pub mod frame;
 pub mod hint;
+pub mod raw;
 pub mod records;
 pub mod replay;
 pub mod seen;
+pub mod units;

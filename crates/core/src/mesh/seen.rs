@@ -1,10 +1,10 @@
 //! Telling a copy from something new: frames by their identity, for a while, within a bound.
 //!
-//! A frame that was forwarded once is never forwarded again, so no route, however wrong, makes a loop; a frame is its MAC,
-//! eight bytes. What is remembered sits in two generations. New entries go into the young one. When it is full or has
-//! been young for a whole window, it becomes the old one and the old one is forgotten. An entry is thus remembered for
-//! one to two windows, and under a flood until half the bound has been seen after it: a flood shortens the memory, it
-//! never enlarges it. Both steps are O(log n), and nothing is allocated before the first entry.
+//! A frame that was forwarded once is never forwarded again, so no route, however wrong, makes a loop; a frame is its
+//! [`FrameId`], eight bytes. What is remembered sits in two generations. New entries go into the young one. When it is
+//! full or has been young for a whole window, it becomes the old one and the old one is forgotten. An entry is thus
+//! remembered for one to two windows, and under a flood until half the bound has been seen after it: a flood shortens
+//! the memory, it never enlarges it. Both steps are O(log n), and nothing is allocated before the first entry.
 //!
 //! [`Recent`] keeps a value with each entry (which way a frame came, how many copies were heard); [`Seen`] keeps none.
 
@@ -14,8 +14,7 @@ use core::time::Duration;
 
 use crate::time::Time;
 
-/// What tells one frame from every other: its MAC.
-pub type FrameId = [u8; 8];
+pub use super::raw::FrameId;
 
 /// Frames seen lately.
 pub type Seen = Recent<FrameId, ()>;
