@@ -15,6 +15,7 @@
 //! | [`nearby`] | who is around: observations in, found/changed/lost out |
 //! | [`mdns`] | multicast DNS: announces this device on the LAN and hears the others, without a cache |
 //! | [`transfer`] | what a file offer may say, and which names a receiver accepts |
+//! | [`radio`] | time on air, duty cycle, which frame goes next, talking to a modem |
 //! | [`session`] | the protocol state under a link: order, acknowledgement, resume |
 //! | [`mesh`] | messages over several hops, over radio, hours later |
 //!
@@ -31,6 +32,7 @@ pub mod mdns;
 pub mod mesh;
 pub mod nearby;
 pub mod pairing;
+pub mod radio;
 pub mod rng;
 pub mod session;
 pub mod time;

@@ -139,3 +139,18 @@ pub const MESH_SIGNED_BODY_BYTES_MAX: usize = 64;
 pub const MESH_CLASS_MAX: u8 = 3;
 /// Largest IP control frame, in bytes of CBOR.
 pub const MESH_CONTROL_BYTES_MAX: usize = 1024;
+
+/// Bands of a region, and of a stored ledger.
+pub const RADIO_BANDS_MAX: usize = 16;
+/// Transmissions a rolling hour keeps apart; beyond, neighbours count as one, for as long as the later of them.
+pub const RADIO_WINDOW_ENTRIES_MAX: usize = 256;
+/// Frames that wait for one radio.
+pub const RADIO_QUEUE_FRAMES_MAX: usize = 64;
+/// Bytes that wait for one radio.
+pub const RADIO_QUEUE_BYTES_MAX: usize = 16 << 10;
+/// How long a radio may be told to stay silent at a time.
+pub const RADIO_BACKOFF_MAX: Duration = Duration::from_secs(10);
+/// How long after a frame's airtime a modem may take to report it, its own waiting for a free channel included.
+pub const RADIO_MODEM_REPORT_MAX: Duration = Duration::from_secs(60);
+/// How often a frame is offered to a modem that gives it back.
+pub const RADIO_MODEM_TRIES_MAX: u8 = 3;
