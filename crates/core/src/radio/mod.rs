@@ -5,16 +5,20 @@
 //! | [`airtime`] | time on air of LoRa packets and other frames, exact to the microsecond |
 //! | [`class`] | what a port can carry at all |
 //! | [`band`] | sub-bands with duty cycle and power; channels that keep to them |
+//! | [`ledger`] | airtime used in the last hour, across restarts |
 //!
 //! Sits below the mesh. Clause ids (RA-..) are those of docs/wire/radio.md.
 
 pub mod airtime;
 pub mod band;
 pub mod class;
+pub mod ledger;
+mod window;
 
 pub use self::airtime::{CodingRate, Header, Lora, LowDataRate, Pace};
 pub use self::band::{Band, Channel, Region};
 pub use self::class::{Class, Sealing, Traffic};
+pub use self::ledger::Ledger;
 
 /// A setting that no radio has or no rule allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
