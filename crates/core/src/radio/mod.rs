@@ -6,6 +6,7 @@
 //! | [`class`] | what a port can carry at all |
 //! | [`band`] | sub-bands with duty cycle and power; channels that keep to them |
 //! | [`ledger`] | airtime used in the last hour, across restarts |
+//! | [`scheduler`] | which frame goes next: by priority, within the duty cycle, never silently dropped |
 //!
 //! Sits below the mesh. Clause ids (RA-..) are those of docs/wire/radio.md.
 
@@ -13,12 +14,19 @@ pub mod airtime;
 pub mod band;
 pub mod class;
 pub mod ledger;
+mod queue;
+pub mod scheduler;
 mod window;
+
+#[cfg(test)]
+mod scheduler_tests;
 
 pub use self::airtime::{CodingRate, Header, Lora, LowDataRate, Pace};
 pub use self::band::{Band, Channel, Region};
 pub use self::class::{Class, Sealing, Traffic};
 pub use self::ledger::Ledger;
+pub use self::queue::{Frame, Priority};
+pub use self::scheduler::Scheduler;
 
 /// A setting that no radio has or no rule allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
