@@ -123,6 +123,24 @@ pub const MESH_SEEN_FRAMES_MAX: usize = 4096;
 pub const MESH_REPLAY_PEERS_MAX: usize = 256;
 /// Stretches of missing numbers a replay window remembers behind the highest it received.
 pub const MESH_REPLAY_GAPS_MAX: usize = 64;
+/// Longest pause between two tries of anything, in the mesh.
+pub const MESH_PAUSE_MAX: Duration = Duration::from_secs(3600);
+/// Times one fragment is sent before its message is given up.
+pub const MESH_FRAGMENT_TRIES_MAX: u8 = 12;
+/// Questions in a row for a fragment status before a message is given up.
+pub const MESH_FRAGMENT_ASKS_MAX: u8 = 6;
+/// Fragment statuses sent in a row while no further fragment comes.
+pub const MESH_FRAGMENT_STATUS_MAX: u8 = 4;
+/// Bytes of unfinished messages, overhead included.
+pub const MESH_ASSEMBLY_BYTES_MAX: usize = 256 << 10;
+/// Bytes of unfinished messages of one peer, overhead included: one of the longest, in the smallest pieces, fits.
+pub const MESH_ASSEMBLY_PEER_BYTES_MAX: usize = 64 << 10;
+/// Messages remembered as complete, so that a late fragment brings their receipt again.
+pub const MESH_ASSEMBLY_DONE_MAX: usize = 128;
+/// Shortest and longest time an unfinished message waits for its next fragment.
+pub const MESH_ASSEMBLY_IDLE_MIN: Duration = Duration::from_secs(60);
+/// See [`MESH_ASSEMBLY_IDLE_MIN`].
+pub const MESH_ASSEMBLY_IDLE_MAX: Duration = Duration::from_secs(2 * 3600);
 /// Hops a mesh frame may take: six bits of its header.
 pub const MESH_HOPS_MAX: u8 = 63;
 /// Hops an announce or a beacon may take (requirement ME1). Farther devices are found by asking.

@@ -1,5 +1,6 @@
 //! The mesh: messages over several hops, over radio, hours later.
 
+pub mod fragment;
 pub mod frame;
 pub mod hint;
 pub mod raw;

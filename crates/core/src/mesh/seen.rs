@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use core::time::Duration;
 
+use super::raw::FrameId;
 use crate::time::Time;
 
 pub use super::raw::FrameId;
@@ -60,12 +61,12 @@ impl<K: Ord + Copy, V> Recent<K, V> {
     }
 
     /// What is remembered of `key`.
-    pub fn get(&mut self, now: Time, key: &K) -> Option<&V> {
-        self.get_mut(now, key).map(|value| &*value)
+    pub fn find(&mut self, now: Time, key: &K) -> Option<&V> {
+        self.find_mut(now, key).map(|value| &*value)
     }
 
     /// What is remembered of `key`, to be changed. Looking does not make an entry younger.
-    pub fn get_mut(&mut self, now: Time, key: &K) -> Option<&mut V> {
+    pub fn find_mut(&mut self, now: Time, key: &K) -> Option<&mut V> {
         self.age(now);
         match self.young.get_mut(key) {
             Some(value) => Some(value),
@@ -143,7 +144,7 @@ mod tests {
             assert!(seen.len() <= 100);
         }
         for n in 9_950..10_000 {
-            assert_eq!(seen.get(at(1), &n), Some(&n));
+            assert_eq!(seen.find(at(1), &n), Some(&n));
         }
     }
 
@@ -151,7 +152,7 @@ mod tests {
     fn an_idle_memory_holds_nothing() {
         let mut seen = Seen::new(WINDOW, 100);
         seen.insert(at(0), [1; 8], ());
-        assert_eq!(seen.get(at(500), &[1; 8]), None);
+        assert_eq!(seen.find(at(500), &[1; 8]), None);
         assert!(seen.is_empty());
     }
 
