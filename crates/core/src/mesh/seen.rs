@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 
 use core::time::Duration;
 
-use super::raw::FrameId;
 use crate::time::Time;
 
 pub use super::raw::FrameId;
