@@ -68,7 +68,7 @@ fn conclude(out: Printer, outcome: app::Outcome) -> ExitCode {
 async fn run(cli: Cli) -> app::Outcome {
     let app = app::App::new(cli.global)?;
     match cli.verb {
-        Verb::Up(args) => commands::up::run(&app, args).await,
+        Verb::Up(args) => commands::up::run(app, args).await,
         Verb::Down(args) => commands::down::run(&app, args).await,
         Verb::Status(args) => commands::status::run(&app, args).await,
         Verb::Nearby(args) => commands::nearby::run(&app, args).await,

@@ -52,7 +52,56 @@ fn wrong_codes_fail_with_their_own_exit_code_and_then_lock() {
     // Now not even the right one works, and the side that shows it learns why.
     assert_eq!(bert.run(&["pair", right, "--json"]).exits(7).last()["error"]["code"], "pairing_locked");
     assert_eq!(host.code(), 7);
-    bert.run(&["pair", "not a code"]).exits(2);
+    bert.run(&["pair", "7-guitar"]).exits(2);
+}
+
+#[test]
+fn a_device_can_be_paired_by_its_name_when_two_people_compare() {
+    let port = discovery_port();
+    let (anna, bert) = (Device::up("anna", port), Device::up("bert", port));
+    bert.sees(&anna);
+    bert.run(&["pair", "nobody"]).exits(4).says("no device nearby is called that");
+    // Its owner has not opened it for pairing.
+    bert.run(&["pair", "anna"]).exits(7);
+    for (answer, ok) in [("n", false), ("y", true)] {
+        let mut host = anna.start_with(Stdio::piped(), &["pair", "--json", "--timeout", "60"]);
+        assert_eq!(host.line()["event"], "open");
+        let mut guest = bert.start_with(Stdio::piped(), &["pair", "anna", "--json", "--timeout", "60"]);
+        let there = guest.until(|line| line["event"] == "compare");
+        let here = host.until(|line| line["event"] == "compare");
+        assert_eq!(there["digits"], here["digits"]);
+        guest.says("y");
+        host.says(answer);
+        let outcome = |line: &serde_json::Value| line.get("ok").is_some();
+        if ok {
+            assert_eq!(guest.until(outcome)["trust"], "verified");
+            assert_eq!(host.until(outcome)["name"], "bert");
+        } else {
+            assert_eq!(guest.code(), 7);
+        }
+    }
+}
+
+#[test]
+fn an_offer_that_nobody_watched_for_waits_in_the_list() {
+    let (anna, bert) = pair();
+    let file = bert.file("photo.jpg");
+    std::fs::write(&file, content(100_000)).unwrap();
+    let path = file.to_str().unwrap();
+    for (verdict, code) in [("--decline", 6), ("--accept", 0)] {
+        let mut sending = bert.start(&["send", path, "--to", "anna", "--json", "--timeout", "60"]);
+        let waits = || {
+            let listed = anna.run(&["transfers", "--json"]).exits(0).last();
+            listed.as_array()?.iter().find(|t| t["state"] == "waiting").cloned()
+        };
+        let waiting = (0..1000).find_map(|_| waits()).unwrap();
+        assert_eq!((&waiting["names"][0], &waiting["total_bytes"]), (&"photo.jpg".into(), &100_000.into()));
+        let id = &waiting["id"].as_str().unwrap()[..8];
+        anna.run(&["transfers"]).exits(0).says(&format!("--accept {id}"));
+        anna.run(&["transfers", verdict, id]).exits(0);
+        assert_eq!(sending.code(), code);
+    }
+    anna.run(&["transfers", "--accept", "zz"]).exits(4).says("no transfer begins with");
 }
 
 #[test]

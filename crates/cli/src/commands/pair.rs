@@ -17,6 +17,7 @@ Examples:
   honeylink pair 7-amber-falcon         use the code the other device shows
   honeylink pair -                      the same, but ask for the code: nothing stays in the shell's history
   honeylink pair 7-amber-falcon --yes   no questions, for scripts
+  honeylink pair studio                 no code: compare what both screens show (`honeylink pair` there first)
   honeylink pair --verify               have both people compare a short string as well
 
 A code works once, for five minutes. After three wrong ones pairing is locked for ten minutes.";
@@ -25,10 +26,11 @@ A code works once, for five minutes. After three wrong ones pairing is locked fo
 ///
 /// One device shows a code, the other one is given it; then both trust each other's key for good. With --verify on
 /// either side, both also show a short string for two people to compare, which raises the trust from paired to verified.
+/// A device can be named instead of typing its code: then the comparison is all there is, and nobody can skip it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
-    /// The code or the QR's text the other device shows; `-` asks for it. Without it, show one
+    /// The code or the QR's text the other device shows, or its name; `-` asks for it. Without it, show a code
     code: Option<String>,
     /// Ask nothing: pair by the code alone
     #[arg(long, short)]
@@ -67,12 +69,16 @@ async fn ceremony(app: &App, args: &Args, client: &Client, mut events: Lines<Pai
         match event {
             PairEvent::Outcome(outcome) => return finish(app, &outcome),
             PairEvent::Compare { digits, emoji } => {
+                if args.yes {
+                    app.out
+                        .warn("two people have to compare what both screens show: not possible with --yes");
+                }
                 let same = if args.yes { None } else { compare(app, &digits, &emoji).await };
                 client.post::<_, serde_json::Value>(routes::PAIR_ANSWER, &PairAnswer { same }).await?;
             }
             _ if app.out.json => {}
             PairEvent::Open { code, qr, expires_s } => show_code(app, args, &code, &qr, expires_s)?,
-            PairEvent::Searching => app.out.note("looking for the device that shows this code ..."),
+            PairEvent::Searching => app.out.note("looking for the other device ..."),
             PairEvent::Connected { id, name } => {
                 app.out.note(&format!("{} ({}) answers", text::name(&name), text::short(&id)));
             }

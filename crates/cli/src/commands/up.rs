@@ -16,7 +16,8 @@ const EXAMPLES: &str = "\
 Examples:
   honeylink up                          in the background; ends with: honeylink down
   honeylink up --foreground             for systemd and containers
-  honeylink up --set node.name=studio   with another setting, this time
+  honeylink up --name studio            with another name, this time
+  honeylink up --set node.port=7843     with another setting, this time
   honeylink --home /tmp/b up            a second device on the same machine";
 
 /// How long the background node may take to say that it works.
@@ -35,12 +36,17 @@ pub(crate) struct Args {
     /// Stay in the foreground until SIGTERM or Ctrl-C
     #[arg(long, short)]
     foreground: bool,
+    /// Call this device NAME while the node runs (the same as --set node.name=NAME)
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     /// Run as the background half of `up`
     #[arg(long, hide = true)]
     background: bool,
 }
 
-pub(crate) async fn run(app: &App, args: Args) -> Outcome {
+pub(crate) async fn run(mut app: App, args: Args) -> Outcome {
+    app.global.assignments.extend(args.name.map(|name| format!("node.name={name}")));
+    let app = &app;
     if args.foreground || args.background {
         return serve(app, args.background).await;
     }

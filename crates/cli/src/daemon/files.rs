@@ -10,11 +10,10 @@ use axum::response::Response;
 use honeylink::node::{FetchStream, PairingEvent, PairingOptions};
 use honeylink::pairing::Purpose;
 use honeylink::services::files::{Accept, FileError, FileEvent, Policy, Running};
-use honeylink::store::transfers::TransferId;
-use honeylink::transfer::{Durability, Handle, Offer};
+use honeylink::transfer::{Durability, Handle};
 use honeylink_api::{
     AcceptPolicy, ErrorBody, ErrorCode, ReceiveEvent, ReceiveRequest, SendRequest, Transfer, TransferAnswer,
-    TransferEvent, TransferState,
+    TransferEvent,
 };
 use serde_json::{Value, json};
 use tokio::sync::broadcast::error::RecvError;
@@ -216,6 +215,10 @@ async fn take_offers(daemon: &Daemon, policy: Policy, out: &Out<ReceiveEvent>) {
     if !out.send(&ready).await {
         return;
     }
+    // What came before anybody was here to ask.
+    for (peer, offer) in daemon.files.waiting() {
+        out.send(&ReceiveEvent::Asked(transfers::asked(daemon, peer, &offer))).await;
+    }
     let mut pace = tokio::time::interval(PROGRESS_EVERY);
     loop {
         let event = tokio::select! {
@@ -226,7 +229,9 @@ async fn take_offers(daemon: &Daemon, policy: Policy, out: &Out<ReceiveEvent>) {
             }
         };
         let line = match event {
-            Ok(FileEvent::Asked { peer, offer }) => ReceiveEvent::Asked(asked(daemon, peer, &offer)),
+            Ok(FileEvent::Asked { peer, offer }) => {
+                ReceiveEvent::Asked(transfers::asked(daemon, peer, &offer))
+            }
             Ok(FileEvent::Ended(ended)) if transfers::was_incoming(&ended) => {
                 ReceiveEvent::Outcome(outcome(&ended))
             }
@@ -244,23 +249,6 @@ async fn tell_running(daemon: &Daemon, out: &Out<ReceiveEvent>, which: impl Fn(&
         if which(&running) {
             out.send(&ReceiveEvent::Progress(shown(daemon, &running, &progress))).await;
         }
-    }
-}
-
-fn asked(daemon: &Daemon, peer: honeylink::DeviceId, offer: &Offer) -> Transfer {
-    Transfer {
-        id: TransferId(offer.id).to_string(),
-        direction: honeylink_api::Direction::In,
-        peer: Some(peer.to_string()),
-        peer_name: Some(daemon.name_of(&peer)),
-        names: vec![offer.name.clone()],
-        files: offer.files,
-        state: TransferState::Waiting,
-        bytes: 0,
-        total_bytes: offer.bytes,
-        rate_bytes_per_s: 0,
-        eta_s: None,
-        error: None,
     }
 }
 

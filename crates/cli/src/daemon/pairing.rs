@@ -6,10 +6,14 @@ use std::time::{Duration, Instant};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
+use honeylink::DeviceId;
+use honeylink::discovery::Device;
 use honeylink::node::{PairingEvent, PairingOpening, PairingOptions};
 use honeylink::pairing::{Code, Errand, Invite, Language, Purpose, SasPrompt};
 use honeylink::store::PeerRecord;
-use honeylink_api::{ErrorBody, ErrorCode, PairAnswer, PairEvent, PairJoin, PairOpen, PairOutcome, SasEmoji};
+use honeylink_api::{
+    Candidate, ErrorBody, ErrorCode, PairAnswer, PairEvent, PairJoin, PairOpen, PairOutcome, SasEmoji,
+};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
@@ -18,6 +22,8 @@ use super::devices::trust;
 use super::failures;
 use super::state::Daemon;
 
+/// How long a device is looked for by name. Who is around answers within a second of the node's start.
+const NAME_SEARCH_MAX: Duration = Duration::from_secs(4);
 /// Codes one `pair` shows one after the other when attempts use them up. Wrong ones lock pairing before that.
 const OPENINGS_MAX: usize = 8;
 
@@ -117,14 +123,26 @@ pub(super) async fn join(
     State(daemon): State<Arc<Daemon>>,
     Json(join): Json<PairJoin>,
 ) -> Result<Response, ApiError> {
-    let errand = errand(&join.code, Purpose::Pair)?;
+    let errand = match errand(&join.code, Purpose::Pair) {
+        Ok(errand) => Some(errand),
+        // No code: then it may be the name of a device nearby, and two people compare what both screens show.
+        Err(error) if spells_a_code(&join.code) => return Err(error),
+        Err(_) => None,
+    };
     let options = PairingOptions { verify: join.verify, ..PairingOptions::default() };
     let guest = daemon.clone();
     Ok(answer::lines(&daemon, move |out| async move {
         out.send(&PairEvent::Searching).await;
         let (prompts, mut asked) = mpsc::channel(1);
         let began = Instant::now();
-        let mut joining = std::pin::pin!(guest.node.join_pairing(errand, None, options, prompts));
+        let join = async {
+            let (errand, device) = match errand {
+                Some(errand) => (errand, None),
+                None => (Errand::Compare, Some(named(&guest, join.code.trim()).await?)),
+            };
+            guest.node.join_pairing(errand, device, options, prompts).await.map_err(|e| failures::join(&e))
+        };
+        let mut joining = std::pin::pin!(join);
         let outcome = loop {
             tokio::select! {
                 outcome = &mut joining => break outcome,
@@ -133,10 +151,64 @@ pub(super) async fn join(
         };
         let outcome = match outcome {
             Ok(record) => paired(&record, began.elapsed()),
-            Err(error) => failed(failures::join(&error)),
+            Err(error) => failed(error),
         };
         out.send(&PairEvent::Outcome(outcome)).await;
     }))
+}
+
+/// Whether a person who typed this meant a code: it begins with a number that ends, or with what a QR says.
+fn spells_a_code(text: &str) -> bool {
+    let text = text.trim();
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number = rest.len() < text.len() && !rest.starts_with(char::is_alphanumeric);
+    Invite::is_invite(text) || number && !is_id_prefix(text)
+}
+
+/// An id's beginning as tables show it, or more of it.
+fn is_id_prefix(text: &str) -> bool {
+    text.len() >= 10 && text.chars().all(|c| c.is_ascii_hexdigit())
+}
+
+/// The device nearby that has this name, or whose id begins like this.
+async fn named(daemon: &Daemon, text: &str) -> Result<DeviceId, ErrorBody> {
+    let nobody = || {
+        ErrorBody::new(
+            ErrorCode::NotFound,
+            format!("`{text}` is no code, and no device nearby is called that"),
+        )
+        .with_hint("honeylink nearby lists who is around; a code looks like 7-guitar-zebra")
+    };
+    let Some(mut events) = daemon.node.nearby() else {
+        return Err(nobody());
+    };
+    let search = async {
+        loop {
+            let fits = |device: &Device| {
+                device.name.eq_ignore_ascii_case(text)
+                    || is_id_prefix(text) && device.id.to_string().starts_with(&text.to_ascii_lowercase())
+            };
+            let fitting: Vec<Device> = daemon.node.nearby_now().into_iter().filter(fits).collect();
+            match fitting.as_slice() {
+                [] => {}
+                [one] => return Ok(one.id),
+                several => {
+                    return Err(ErrorBody {
+                        candidates: several
+                            .iter()
+                            .map(|device| Candidate { id: device.id.to_string(), name: device.name.clone() })
+                            .collect(),
+                        ..ErrorBody::new(ErrorCode::Ambiguous, format!("several devices are called `{text}`"))
+                            .with_hint("say which by its id")
+                    });
+                }
+            }
+            if events.next().await.is_none() {
+                return Err(nobody());
+            }
+        }
+    };
+    tokio::time::timeout(NAME_SEARCH_MAX, search).await.unwrap_or_else(|_| Err(nobody()))
 }
 
 /// `POST /v1/pair/answer`

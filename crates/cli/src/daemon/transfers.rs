@@ -1,8 +1,9 @@
 //! Transfers in the API's words: what runs, what is remembered, how one ended.
 
+use honeylink::DeviceId;
 use honeylink::services::files::{Accept, Ended, FileError, Running};
 use honeylink::store::transfers::{Direction, TransferId, TransferRecord, TransferState as Recorded};
-use honeylink::transfer::{Note, Progress, ReceiveError, SendError};
+use honeylink::transfer::{Note, Offer, Progress, ReceiveError, SendError};
 use honeylink_api::{
     AcceptPolicy, Direction as Way, ErrorBody, ErrorCode, Transfer, TransferOutcome, TransferState,
 };
@@ -37,6 +38,10 @@ pub(super) const fn by_policy(accept: AcceptPolicy) -> Accept {
 
 pub(super) fn is_incoming(running: &Running) -> bool {
     running.direction == Direction::Incoming
+}
+
+fn is_outgoing(running: &Running) -> bool {
+    !is_incoming(running)
 }
 
 pub(super) fn was_incoming(ended: &Ended) -> bool {
@@ -100,13 +105,41 @@ fn recorded(daemon: &Daemon, record: &TransferRecord) -> Transfer {
     }
 }
 
-/// Every transfer: those that move, then those remembered.
+/// An offer that waits for an answer.
+pub(super) fn asked(daemon: &Daemon, peer: DeviceId, offer: &Offer) -> Transfer {
+    Transfer {
+        id: TransferId(offer.id).to_string(),
+        direction: Way::In,
+        peer: Some(peer.to_string()),
+        peer_name: Some(daemon.name_of(&peer)),
+        names: vec![offer.name.clone()],
+        files: offer.files,
+        state: TransferState::Waiting,
+        bytes: 0,
+        total_bytes: offer.bytes,
+        rate_bytes_per_s: 0,
+        eta_s: None,
+        error: None,
+    }
+}
+
+/// Every transfer: those that wait for an answer here, those that move, then those remembered.
 pub(super) fn all(daemon: &Daemon) -> Vec<Transfer> {
-    let running = daemon.files.running();
+    let waiting = daemon.files.waiting();
+    let mut running = daemon.files.running();
+    // What waits for an answer runs as well, but has nothing to show yet.
+    running.retain(|(running, _)| {
+        is_outgoing(running) || !waiting.iter().any(|(_, offer)| TransferId(offer.id) == running.id)
+    });
+    let questions = waiting.iter().map(|(peer, offer)| asked(daemon, *peer, offer));
     let moving = running.iter().map(|(running, progress)| shown(daemon, running, progress));
     let known = daemon.node.store().transfers().list();
-    let still = known.iter().filter(|record| !running.iter().any(|(running, _)| running.id == record.id));
-    moving.chain(still.map(|record| recorded(daemon, record))).collect()
+    let current = |id: &TransferId| {
+        running.iter().any(|(running, _)| running.id == *id)
+            || waiting.iter().any(|(_, offer)| TransferId(offer.id) == *id)
+    };
+    let still = known.iter().filter(|record| !current(&record.id));
+    questions.chain(moving).chain(still.map(|record| recorded(daemon, record))).collect()
 }
 
 /// How a transfer ended.

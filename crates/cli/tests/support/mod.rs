@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test that cannot be set up has failed")]
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
@@ -101,8 +101,13 @@ impl Device {
 
     /// Starts the program and gives its lines as they come.
     pub(crate) fn start(&self, args: &[&str]) -> Started {
+        self.start_with(Stdio::null(), args)
+    }
+
+    /// The same with a person at its stdin.
+    pub(crate) fn start_with(&self, stdin: Stdio, args: &[&str]) -> Started {
         let mut command = self.command(args);
-        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut process = command.stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let lines = BufReader::new(process.stdout.take().unwrap());
         Started { process, lines }
     }
@@ -146,6 +151,11 @@ impl Started {
             }
             assert_ne!(line["ok"], false, "ended early: {line}");
         }
+    }
+
+    /// Types a line.
+    pub(crate) fn says(&mut self, line: &str) {
+        writeln!(self.process.stdin.as_mut().unwrap(), "{line}").unwrap();
     }
 
     /// Sends a signal by its number's name, as `kill -TERM` does.

@@ -19,7 +19,7 @@ use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{BINDING_LABEL, ConnLost, PathReport, RecvStream, Rung, SendStream, Side};
-use crate::discovery::interfaces;
+use crate::discovery::interfaces::{self, Interface};
 use crate::node::Reach;
 
 /// Dialling one device takes at most this long.
@@ -224,6 +224,8 @@ impl QuicConn {
     }
 
     pub(super) fn paths(&self) -> Vec<PathReport> {
+        // Asked each time, because interfaces come and go; a path is looked at a few times a second at most.
+        let here = interfaces::all().unwrap_or_default();
         let mut reports: Vec<_> = self
             .inner
             .paths()
@@ -235,7 +237,7 @@ impl QuicConn {
                 } else {
                     stats.lost_packets as f64 / stats.sent_packets as f64
                 };
-                let (rung, remote) = describe(path.remote_addr());
+                let (rung, remote) = describe(path.remote_addr(), &here);
                 PathReport {
                     rung,
                     carrier: "iroh",
@@ -288,21 +290,23 @@ fn canonical(addr: SocketAddr) -> SocketAddr {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
-fn describe(addr: &iroh::TransportAddr) -> (Rung, String) {
+fn describe(addr: &iroh::TransportAddr, here: &[Interface]) -> (Rung, String) {
     match addr {
         iroh::TransportAddr::Ip(addr) => {
             let addr = canonical(*addr);
-            (rung_of(addr.ip()), addr.to_string())
+            (rung_of(addr.ip(), here), addr.to_string())
         }
         iroh::TransportAddr::Relay(url) => (Rung::Relayed, url.to_string()),
         other => (Rung::Direct, format!("{other:?}")),
     }
 }
 
-fn rung_of(ip: IpAddr) -> Rung {
-    if ip.is_loopback() {
+/// How near an address is, seen from these interfaces: a public address may well be a neighbour's, or our own.
+fn rung_of(ip: IpAddr, here: &[Interface]) -> Rung {
+    let mut nets = here.iter().flat_map(|interface| &interface.nets);
+    if ip.is_loopback() || nets.any(|net| net.addr() == ip) {
         Rung::Local
-    } else if is_private(ip) {
+    } else if is_private(ip) || here.iter().any(|interface| interface.is_on_link(ip)) {
         Rung::Lan
     } else {
         Rung::Direct

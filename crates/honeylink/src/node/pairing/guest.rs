@@ -43,14 +43,14 @@ impl Inner {
         compare: Compare,
     ) -> Result<(Paired, FetchStream), JoinError> {
         let here = self.here(conn, compare)?;
-        let (send, recv) = conn.open().await.map_err(JoinError::Unreachable)?;
+        let (send, recv) = conn.open().await.map_err(turned_away)?;
         let mut stream = tokio::io::join(recv, send);
         let mut rng = Rng::from_seed(self.random());
         let paired = match guest(&mut stream, &here, errand, &mut rng).await {
             Ok(paired) => paired,
             // A closed connection says more than the stream that died with it.
             Err(error) => match conn.lost() {
-                Some(lost @ ConnLost::ByPeer { .. }) => return Err(JoinError::Unreachable(lost)),
+                Some(lost @ ConnLost::ByPeer { .. }) => return Err(turned_away(lost)),
                 Some(_) | None => return Err(error.into()),
             },
         };
@@ -105,6 +105,13 @@ impl Inner {
         let known = async { while self.addresses(device).is_empty() && events.next().await.is_some() {} };
         let _ = tokio::time::timeout(SEARCH_MAX, known).await;
     }
+}
+
+/// Why a device that could be reached did not begin a ceremony.
+fn turned_away(lost: ConnLost) -> JoinError {
+    let not_open =
+        matches!(&lost, ConnLost::ByPeer { code: why, .. } if *why == u64::from(code::NOT_PAIRING));
+    if not_open { JoinError::NotOpen } else { JoinError::Unreachable(lost) }
 }
 
 /// The devices whose announcement fits what the person holds.

@@ -140,6 +140,9 @@ pub enum JoinError {
         "no device nearby shows this code; is `honeylink pair` still open there, and are both on the same network?"
     )]
     NobodyShowsIt,
+    /// The device is there, but nobody opened pairing on it.
+    #[error("the other device is there, but not in pairing mode; run `honeylink pair` there first")]
+    NotOpen,
     /// Several devices could be meant.
     #[error("several devices nearby are pairing ({0}); use a code of words, or name the device")]
     Ambiguous(String),

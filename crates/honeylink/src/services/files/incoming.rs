@@ -275,7 +275,9 @@ impl<'a> Run<'a> {
                 None if of_peer >= QUESTIONS_PER_PEER_MAX => {
                     return Decision::Decline("too many offers wait for an answer there".into());
                 }
-                Some(_) | None => asked.insert(id, Question { peer: self.peer, answer: sender }),
+                Some(_) | None => {
+                    asked.insert(id, Question { peer: self.peer, offer: offer.clone(), answer: sender })
+                }
             };
         }
         let mut asking = Asking { shared: self.shared.clone(), id, answer };

@@ -285,6 +285,12 @@ impl Files {
         running.map(|r| (r.clone(), r.handle.progress().borrow().clone())).collect()
     }
 
+    /// The offers that wait for an answer, and who makes them.
+    #[must_use]
+    pub fn waiting(&self) -> Vec<(DeviceId, Offer)> {
+        locked(&self.shared.asked).values().map(|asked| (asked.peer, asked.offer.clone())).collect()
+    }
+
     /// Answers an offer. `false` if nobody is asking any more.
     #[must_use]
     pub fn answer(&self, id: &TransferId, accept: bool) -> bool {

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 
 use super::{Running, Shared, locked};
 use crate::store::transfers::{Direction, TransferId};
+use crate::transfer::Offer;
 
 /// Offers of one peer that may wait for a person at the same time; more are declined.
 pub(super) const QUESTIONS_PER_PEER_MAX: usize = 16;
@@ -31,6 +32,7 @@ pub(super) struct Entry {
 #[derive(Debug)]
 pub(super) struct Question {
     pub(super) peer: DeviceId,
+    pub(super) offer: Offer,
     pub(super) answer: oneshot::Sender<bool>,
 }
 
