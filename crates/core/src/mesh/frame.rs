@@ -17,6 +17,7 @@
 //! 10 route error           a0 | hop, next 2, prev 2 | dst 3, src 3, seq 4                                    16
 //! 11 custody accepted      b0 | next 2, prev 2 | frame id 8, mac 8                                           21
 //! 12 hop ack               c0 | next 2, prev 2 | first 4 of the frame id                                      9
+//! 13 routed request        dr | hop, next 2, prev 2, cost | origin 3, target 3, id 2, mac 8                   23
 //! 15 IP control            f0 | deterministic CBOR                                                        1 + n
 //! ```
 //!
@@ -179,13 +180,16 @@ pub struct Receipt {
     pub mac: Mac,
 }
 
-/// Who knows a way to `target`? Spreads over [`Ring::hops_max`] hops.
+/// Who knows a way to `target`? Spreads over [`Ring::hops_max`] hops, until somebody does: from there it goes along that
+/// way, as kind 13.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteRequest {
     /// How far it may spread.
     pub ring: Ring,
     /// As in [`Data`].
     pub hop: Hop,
+    /// Whom this transmission is for, once somebody knew a way; `None` while it spreads.
+    pub next: Option<Near>,
     /// As in [`Data`].
     pub prev: Near,
     /// What the way from the origin cost so far; not under the MAC.
@@ -344,7 +348,8 @@ impl Frame {
             Self::Beacon(_) => Kind::Beacon,
             Self::Data(_) => Kind::Data,
             Self::Receipt(_) => Kind::Receipt,
-            Self::RouteRequest(_) => Kind::RouteRequest,
+            Self::RouteRequest(RouteRequest { next: None, .. }) => Kind::RouteRequest,
+            Self::RouteRequest(RouteRequest { next: Some(_), .. }) => Kind::RoutedRequest,
             Self::RouteReply(_) => Kind::RouteReply,
             Self::FragmentStatus(_) => Kind::FragmentStatus,
             Self::Signed(_) => Kind::Signed,

@@ -49,13 +49,15 @@ pub enum Kind {
     CustodyAccepted = 11,
     /// A neighbour has a frame.
     HopAck = 12,
+    /// A route request that goes along a way somebody knows, to one neighbour.
+    RoutedRequest = 13,
     /// CBOR, between two ends of one connection only.
     IpControl = 15,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::AnnounceKey,
         Self::AnnounceAnchor,
         Self::Beacon,
@@ -68,6 +70,7 @@ impl Kind {
         Self::RouteError,
         Self::CustodyAccepted,
         Self::HopAck,
+        Self::RoutedRequest,
         Self::IpControl,
     ];
 
@@ -95,6 +98,15 @@ impl Kind {
             Self::RouteRequest => {
                 Layout { hop: Some(1), prev: Some(2), cost: Some(4), fixed: 5, mac: true, ..NONE }
             }
+            Self::RoutedRequest => Layout {
+                hop: Some(1),
+                next: Some(2),
+                prev: Some(4),
+                cost: Some(6),
+                fixed: 7,
+                mac: true,
+                ..NONE
+            },
             Self::RouteReply => Layout {
                 hop: Some(1),
                 next: Some(2),
@@ -211,5 +223,20 @@ fn fixed_part(frame: &[u8]) -> Option<(u8, &[u8])> {
     let first = *frame.first()?;
     let kind = Kind::of(first)?;
     let fixed = frame.get(usize::from(kind.layout().fixed)..)?;
-    Some((if kind.counts_hops_in_first_byte() { first & 0xf0 } else { first }, fixed))
+    let first = match kind {
+        Kind::AnnounceKey | Kind::AnnounceAnchor | Kind::Beacon => first & 0xf0,
+        // A relay turns one form into the other; the question stays the same.
+        Kind::RoutedRequest => ((Kind::RouteRequest as u8) << 4) | (first & 0x0f),
+        Kind::Data
+        | Kind::Receipt
+        | Kind::RouteRequest
+        | Kind::RouteReply
+        | Kind::FragmentStatus
+        | Kind::Signed
+        | Kind::RouteError
+        | Kind::CustodyAccepted
+        | Kind::HopAck
+        | Kind::IpControl => first,
+    };
+    Some((first, fixed))
 }

@@ -38,7 +38,7 @@ impl Frame {
         let takes_flags = match kind {
             Kind::AnnounceKey | Kind::AnnounceAnchor | Kind::Beacon => flags <= MESH_ANNOUNCE_HOPS_MAX,
             Kind::Data => flags <= FLAG_FRAGMENT | FLAG_RATCHETED | FLAG_RECEIPT,
-            Kind::RouteRequest => flags <= Ring::WIDEST.number(),
+            Kind::RouteRequest | Kind::RoutedRequest => flags <= Ring::WIDEST.number(),
             Kind::IpControl => flags == 0 && port == PortKind::PointToPoint,
             Kind::Receipt
             | Kind::RouteReply
@@ -63,7 +63,8 @@ impl Frame {
             Kind::Beacon => Self::Beacon(Beacon::decode(flags, r)?),
             Kind::Data => Self::Data(Data::decode(flags, r, bytes)?),
             Kind::Receipt => Self::Receipt(Receipt::decode(r)?),
-            Kind::RouteRequest => Self::RouteRequest(RouteRequest::decode(flags, r)?),
+            Kind::RouteRequest => Self::RouteRequest(RouteRequest::decode(flags, false, r)?),
+            Kind::RoutedRequest => Self::RouteRequest(RouteRequest::decode(flags, true, r)?),
             Kind::RouteReply => Self::RouteReply(RouteReply::decode(r)?),
             Kind::FragmentStatus => Self::FragmentStatus(FragmentStatus::decode(r)?),
             Kind::Signed => Self::Signed(Signed::decode(r, bytes)?),
@@ -259,17 +260,22 @@ impl Receipt {
 }
 
 impl RouteRequest {
-    fn decode(flags: u8, r: &mut Reader<'_>) -> Result<Self, Invalid> {
-        let ring = Ring::new(flags)?;
-        let (hop, prev, cost) = (hop(r)?, near(r)?, cost(r)?);
+    fn decode(flags: u8, routed: bool, r: &mut Reader<'_>) -> Result<Self, Invalid> {
+        let (ring, hop) = (Ring::new(flags)?, hop(r)?);
+        let next = if routed { Some(near(r)?) } else { None };
+        let (prev, cost) = (near(r)?, cost(r)?);
         let (origin, target, id) = (far(r)?, far(r)?, r.u16("request id")?);
-        Ok(Self { ring, hop, prev, cost, origin, target, id, mac: r.array("mac")? })
+        Ok(Self { ring, hop, next, prev, cost, origin, target, id, mac: r.array("mac")? })
     }
 
     /// Appends the frame's bytes.
     pub fn encode(&self, out: &mut BytesMut) {
-        put_first(out, Kind::RouteRequest, self.ring.number());
+        let kind = if self.next.is_some() { Kind::RoutedRequest } else { Kind::RouteRequest };
+        put_first(out, kind, self.ring.number());
         out.put_u8(self.hop.to_byte());
+        if let Some(next) = self.next {
+            put_near(out, [next]);
+        }
         put_near(out, [self.prev]);
         out.put_u8(self.cost.0);
         out.put_slice(&self.origin.0);

@@ -84,6 +84,7 @@ fn golden() -> Vec<(Frame, String)> {
             Frame::RouteRequest(RouteRequest {
                 ring: Ring::new(2).unwrap(),
                 hop,
+                next: None,
                 prev,
                 cost,
                 origin: SRC,
@@ -215,7 +216,7 @@ fn every_shorter_and_longer_form_is_refused() {
 
 #[test]
 fn unknown_kinds_and_flags_are_refused() {
-    for first in [0x00, 0x0f, 0xd0, 0xe0] {
+    for first in [0x00, 0x0f, 0xe0] {
         assert_eq!(decode(&[first; 40]), Err(Invalid::Value { what: "mesh frame kind" }));
     }
     for (frame, _) in golden() {
@@ -261,6 +262,20 @@ fn control_is_refused_on_radio_and_sizes_are_those_of_the_port() {
 }
 
 #[test]
+fn a_routed_request_is_the_same_question_two_bytes_longer() {
+    let Frame::RouteRequest(request) = golden()[6].0.clone() else { unreachable!() };
+    let routed = Frame::RouteRequest(RouteRequest { next: Some(Near(0x1112)), ..request.clone() });
+    let bytes = routed.to_bytes();
+    let golden = "d243111221222a515253d1d2d30607eeeeeeeeeeeeeeee";
+    assert_eq!(HEXLOWER_PERMISSIVE.encode(&bytes), golden);
+    assert_eq!(decode(&bytes), Ok(routed.clone()));
+    assert_eq!(identity(&bytes), identity(&Frame::RouteRequest(request).to_bytes()));
+    let mut onward = bytes;
+    rewrite(&mut onward, &ONWARD).unwrap();
+    assert_eq!(decode(&onward), Ok(changed(routed)));
+}
+
+#[test]
 fn a_payload_is_a_slice_of_the_input() {
     let bytes = golden()[3].0.to_bytes().freeze();
     let Frame::Data(data) = Frame::decode(&bytes, PortKind::Broadcast).unwrap() else { unreachable!() };
@@ -290,7 +305,10 @@ fn changed(mut frame: Frame) -> Frame {
         Frame::Beacon(f) => (f.hops, f.prev, f.cost) = (hops, p, c),
         Frame::Data(f) => (f.hop.hops, f.next, f.prev) = (hops, n, p),
         Frame::Receipt(f) => (f.hop.hops, f.next, f.prev) = (hops, n, p),
-        Frame::RouteRequest(f) => (f.hop.hops, f.prev, f.cost) = (hops, p, c),
+        Frame::RouteRequest(f) => {
+            (f.hop.hops, f.prev, f.cost) = (hops, p, c);
+            f.next = f.next.map(|_| n);
+        }
         Frame::RouteReply(f) => (f.hop.hops, f.next, f.prev, f.cost, f.class) = (hops, n, p, c, k),
         Frame::FragmentStatus(f) => (f.hop.hops, f.next, f.prev) = (hops, n, p),
         Frame::Signed(f) => (f.hop.hops, f.next, f.prev) = (hops, n, p),
