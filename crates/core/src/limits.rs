@@ -141,6 +141,20 @@ pub const MESH_ASSEMBLY_DONE_MAX: usize = 128;
 pub const MESH_ASSEMBLY_IDLE_MIN: Duration = Duration::from_secs(60);
 /// See [`MESH_ASSEMBLY_IDLE_MIN`].
 pub const MESH_ASSEMBLY_IDLE_MAX: Duration = Duration::from_secs(2 * 3600);
+/// Token buckets of neighbours and sources; strangers have half of them.
+pub const MESH_BUCKETS_MAX: usize = 512;
+/// Own messages under way.
+pub const MESH_OUTBOX_MESSAGES_MAX: usize = 256;
+/// Bytes of own messages under way.
+pub const MESH_OUTBOX_BYTES_MAX: usize = 1 << 20;
+/// Shortest pause between two tries of a message, before it grows.
+pub const MESH_PAUSE_MIN: Duration = Duration::from_secs(5);
+/// Frames held for others.
+pub const MESH_CUSTODY_FRAMES_MAX: usize = 1024;
+/// Largest frame held for others, in bytes.
+pub const MESH_CUSTODY_FRAME_BYTES_MAX: usize = 4 << 10;
+/// Messages whose receipts passed, remembered so that they are not taken into custody again.
+pub const MESH_CUSTODY_DONE_MAX: usize = 512;
 /// Hops a mesh frame may take: six bits of its header.
 pub const MESH_HOPS_MAX: u8 = 63;
 /// Hops an announce or a beacon may take (requirement ME1). Farther devices are found by asking.
