@@ -165,6 +165,19 @@ impl SecretKey {
         DeviceId(self.0.verifying_key().to_bytes())
     }
 
+    /// A secret that only this device and `peer` can compute: X25519 (RFC 7748) between the two identity keys, each taken
+    /// to the Montgomery curve. Not uniform: put it through a key derivation that names its use.
+    ///
+    /// Ed25519 signatures and X25519 may share a key: E. Thormarker, "On using the same key pair for Ed25519 and an
+    /// X25519 based KEM", 2021. `None` if the peer's key yields the all-zero secret, which everybody knows.
+    #[must_use]
+    pub fn agree(&self, peer: &DeviceId) -> Option<zeroize::Zeroizing<[u8; 32]>> {
+        let scalar = zeroize::Zeroizing::new(self.0.to_scalar_bytes());
+        let point = VerifyingKey::from_bytes(&peer.0).ok()?.to_montgomery();
+        let secret = zeroize::Zeroizing::new(point.mul_clamped(*scalar).to_bytes());
+        (*secret != [0; 32]).then_some(secret)
+    }
+
     /// Signs `message` (Ed25519, deterministic).
     #[must_use]
     pub fn sign(&self, message: &[u8]) -> [u8; 64] {
@@ -267,6 +280,14 @@ mod tests {
         assert_eq!(key.id().to_string(), public);
         assert!(key.id().verify(b"", &key.sign(b"")));
         assert!(!key.id().verify(b"x", &key.sign(b"")));
+    }
+
+    #[test]
+    fn two_devices_agree_on_a_secret_that_a_third_has_not() {
+        let [a, b, c] = [1, 2, 3].map(SecretKey::from_u64);
+        assert_eq!(a.agree(&b.id()), b.agree(&a.id()));
+        assert_ne!(a.agree(&b.id()), a.agree(&c.id()));
+        assert_ne!(a.agree(&b.id()), c.agree(&b.id()));
     }
 
     #[test]

@@ -171,6 +171,16 @@ pub const MESH_SIGNED_BODY_BYTES_MAX: usize = 64;
 pub const MESH_CLASS_MAX: u8 = 3;
 /// Largest IP control frame, in bytes of CBOR.
 pub const MESH_CONTROL_BYTES_MAX: usize = 1024;
+/// Messages that one step of a mesh ratchet covers, as a power of two: the keys of 64 messages are erased together.
+pub const MESH_RATCHET_BLOCK_BITS: u32 = 6;
+/// Steps a mesh ratchet takes for one frame: what a forged number can make a receiver compute, about a millisecond.
+pub const MESH_RATCHET_AHEAD_BLOCKS_MAX: u32 = 1024;
+/// Former steps whose keys a mesh ratchet keeps for frames that come late.
+pub const MESH_RATCHET_LATE_BLOCKS_MAX: usize = 8;
+/// Beacons in one hash chain; a device that has sent them all announces a new one. A week at one in ten minutes.
+pub const MESH_CHAIN_VALUES_MAX: u16 = 1024;
+/// Beacons that may be missed in a row: what a forged index can make a receiver compute. The next announce helps.
+pub const MESH_CHAIN_STEPS_MAX: u16 = 256;
 
 /// Bands of a region, and of a stored ledger.
 pub const RADIO_BANDS_MAX: usize = 16;

@@ -32,6 +32,8 @@ mod tests;
 
 use bytes::Bytes;
 
+pub(super) use codec::seq_caps_bytes;
+
 use super::hint::{Address, Far, Near, Tag};
 pub use super::raw::{FrameId, Kind, MAC_BYTES, Mac, Rewrite, identity, rewrite};
 pub use super::units::{Caps, Cost, FragmentSet, Hop, Priority, Ring, Seq20};
