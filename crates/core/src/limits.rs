@@ -182,10 +182,14 @@ pub const MESH_CHAIN_VALUES_MAX: u16 = 1024;
 /// Beacons that may be missed in a row: what a forged index can make a receiver compute. The next announce helps.
 pub const MESH_CHAIN_STEPS_MAX: u16 = 256;
 
-/// Bands of a region, and of a stored ledger.
+/// Bands of a region.
 pub const RADIO_BANDS_MAX: usize = 16;
+/// Bands of a stored ledger: those of a few regions that one radio was used in within an hour.
+pub const RADIO_LEDGER_BANDS_MAX: usize = 64;
 /// Transmissions a rolling hour keeps apart; beyond, neighbours count as one, for as long as the later of them.
 pub const RADIO_WINDOW_ENTRIES_MAX: usize = 256;
+/// Largest frame to or from a radio modem, in bytes: two packets of 254 and a header byte each.
+pub const RADIO_FRAME_BYTES_MAX: usize = 508;
 /// Frames that wait for one radio.
 pub const RADIO_QUEUE_FRAMES_MAX: usize = 64;
 /// Bytes that wait for one radio.

@@ -22,7 +22,7 @@ use core::time::Duration;
 
 use super::band::Band;
 use super::window::{Held, Window};
-use crate::limits::{RADIO_BANDS_MAX, RADIO_WINDOW_ENTRIES_MAX};
+use crate::limits::{RADIO_LEDGER_BANDS_MAX, RADIO_WINDOW_ENTRIES_MAX};
 use crate::time::Time;
 use crate::wire::{Invalid, Reader};
 
@@ -164,9 +164,10 @@ impl Ledger {
         out.put_u64(reserve.airtime_us);
         out.put_u64(reserve.announces_us);
         put_window(&mut out, now, &self.announces);
-        let count = live.len().min(RADIO_BANDS_MAX);
-        out.put_u8(count as u8);
-        for ((low_hz, high_hz), window) in live.into_iter().take(count) {
+        // Only somebody who changes region all the time gets near the maximum. Above it the state cannot be read back,
+        // which counts as used up: too much, but never too little.
+        out.put_u8(u8::try_from(live.len()).unwrap_or(u8::MAX));
+        for ((low_hz, high_hz), window) in live {
             out.put_u32(*low_hz);
             out.put_u32(*high_hz);
             put_window(&mut out, now, window);
@@ -207,8 +208,8 @@ impl Ledger {
         let mut ledger = Self::fresh(announce_span);
         read_window(&mut r, &mut ledger.announces, now, passed_us, ends)?;
         let count = r.u8("ledger bands")?;
-        if usize::from(count) > RADIO_BANDS_MAX {
-            let (size, max) = (u64::from(count), RADIO_BANDS_MAX as u64);
+        if usize::from(count) > RADIO_LEDGER_BANDS_MAX {
+            let (size, max) = (u64::from(count), RADIO_LEDGER_BANDS_MAX as u64);
             return Err(Invalid::TooLarge { what: "ledger bands", size, max });
         }
         for _ in 0..count {
