@@ -7,17 +7,24 @@
 //! | [`band`] | sub-bands with duty cycle and power; channels that keep to them |
 //! | [`ledger`] | airtime used in the last hour, across restarts |
 //! | [`scheduler`] | which frame goes next: by priority, within the duty cycle, never silently dropped |
+//! | [`kiss`], [`rnode`] | frames and commands on the serial line to a modem |
+//! | [`modem`] | the modem at its other end: set up, checked, sending one frame at a time |
 //!
 //! Sits below the mesh. Clause ids (RA-..) are those of docs/wire/radio.md.
 
 pub mod airtime;
 pub mod band;
 pub mod class;
+pub mod kiss;
 pub mod ledger;
+pub mod modem;
 mod queue;
+pub mod rnode;
 pub mod scheduler;
 mod window;
 
+#[cfg(test)]
+mod modem_tests;
 #[cfg(test)]
 mod scheduler_tests;
 
@@ -25,6 +32,7 @@ pub use self::airtime::{CodingRate, Header, Lora, LowDataRate, Pace};
 pub use self::band::{Band, Channel, Region};
 pub use self::class::{Class, Sealing, Traffic};
 pub use self::ledger::Ledger;
+pub use self::modem::{Dialect, Modem, Tuning};
 pub use self::queue::{Frame, Priority};
 pub use self::scheduler::Scheduler;
 
