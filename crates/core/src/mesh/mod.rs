@@ -3,10 +3,14 @@
 pub mod announce;
 pub mod bucket;
 pub mod chain;
+pub mod custody;
+#[cfg(test)]
+mod disk_model;
 pub mod fragment;
 pub mod frame;
 pub mod hint;
 pub mod keys;
+pub mod outbox;
 pub mod raw;
 pub mod records;
 pub mod replay;

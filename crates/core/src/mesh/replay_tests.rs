@@ -3,47 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::mesh::records::Write;
+use crate::mesh::disk_model::Disk;
 use proptest::prelude::*;
 
 const PEER: Address = Address([7; 16]);
-
-/// A disk with a journal before it. A crash loses everything after some point of what was not synced.
-#[derive(Default)]
-struct Disk {
-    durable: Saved,
-    unsynced: Vec<Write>,
-}
-
-impl Disk {
-    /// Takes what the journal holds and answers all marks: `Some` with the last one.
-    fn sync(&mut self, journal: &mut Journal) -> Option<Mark> {
-        let mut last = None;
-        self.pull(journal);
-        for write in self.unsynced.drain(..) {
-            self.durable.apply(&write);
-            if let Write::Sync(mark) = write {
-                last = Some(mark);
-            }
-        }
-        last
-    }
-
-    fn pull(&mut self, journal: &mut Journal) {
-        while let Some(write) = journal.poll() {
-            self.unsynced.push(write);
-        }
-    }
-
-    /// What a node finds after a crash of which the first `survive` unsynced writes reached the disk.
-    fn crash(&mut self, journal: &mut Journal, survive: usize) -> Saved {
-        self.pull(journal);
-        for write in self.unsynced.drain(..).take(survive) {
-            self.durable.apply(&write);
-        }
-        self.durable.clone()
-    }
-}
 
 #[test]
 fn what_is_far_behind_is_judged_exactly_while_gaps_are_few() {
@@ -189,7 +152,6 @@ proptest! {
                 }
                 _ => {
                     let mut saved = disk.crash(&mut journal, survive);
-                    journal = Journal::default();
                     waiting.clear();
                     replay = Replay::restore(&mut saved, Time::ZERO, &mut journal).0;
                 }
@@ -218,7 +180,6 @@ proptest! {
                 },
                 _ => {
                     let mut saved = disk.crash(&mut journal, survive);
-                    journal = Journal::default();
                     let value = saved.take(Table::Sequence).next().map(|(_, value)| value);
                     numbers = SendSeq::restore(b"own", value.as_deref(), block, u32::MAX, &mut journal).unwrap();
                 }
