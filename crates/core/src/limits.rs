@@ -171,6 +171,10 @@ pub const MESH_SIGNED_BODY_BYTES_MAX: usize = 64;
 pub const MESH_CLASS_MAX: u8 = 3;
 /// Largest IP control frame, in bytes of CBOR.
 pub const MESH_CONTROL_BYTES_MAX: usize = 1024;
+/// Arrays and maps in each other in a field of an IP control frame that is not known here.
+pub const MESH_CONTROL_DEPTH_MAX: usize = 4;
+/// Services a device names in an IP control hello.
+pub const MESH_SERVICES_MAX: usize = 12;
 /// Messages that one step of a mesh ratchet covers, as a power of two: the keys of 64 messages are erased together.
 pub const MESH_RATCHET_BLOCK_BITS: u32 = 6;
 /// Steps a mesh ratchet takes for one frame: what a forged number can make a receiver compute, about a millisecond.

@@ -3,6 +3,7 @@
 pub mod announce;
 pub mod bucket;
 pub mod chain;
+pub mod control;
 pub mod custody;
 #[cfg(test)]
 mod disk_model;
