@@ -220,6 +220,8 @@ pub enum Output {
         expires_at: Option<Time>,
         /// What the frame is for.
         class: Class,
+        /// How long the frame would be in the format that is modelled, in bytes, where that is not what `bytes` holds.
+        length: Option<usize>,
     },
     /// Do not send that after all, if it is still waiting. Answered by [`Input::Sent`] with `aired: false`.
     Withdraw {

@@ -40,6 +40,9 @@ pub struct Plan {
     pub faults: Vec<Timed>,
     /// What disks are like.
     pub disk: Disk,
+    /// Whether radios write their duty-cycle ledger down before they send, as the product does. Only comparisons in
+    /// which nobody crashes do without.
+    pub durable_duty: bool,
     /// How nodes move, if any does.
     pub movement: Option<Movement>,
     /// When every fault is over, in milliseconds.

@@ -339,7 +339,9 @@ fn line(out: &mut String, at: Moment, node: NodeId, what: &What<'_>) {
             Hex(bytes)
         ),
         What::Heard { tx, from } => write!(out, ",\"e\":\"heard\",\"tx\":{tx},\"from\":{}", from.0),
-        What::Unheard { tx, why } => write!(out, ",\"e\":\"unheard\",\"tx\":{tx},\"why\":\"{}\"", why.as_str()),
+        What::Unheard { tx, why } => {
+            write!(out, ",\"e\":\"unheard\",\"tx\":{tx},\"why\":\"{}\"", why.as_str())
+        }
         What::Arrived { port, bytes } => {
             write!(out, ",\"e\":\"arrived\",\"port\":{},\"hex\":\"{}\"", port.0, Hex(bytes))
         }

@@ -105,7 +105,10 @@ impl Fault {
             | Self::Degrade { for_ms, .. }
             | Self::Jam { for_ms }
             | Self::SlowReader { for_ms, .. } => Some(*for_ms),
-            Self::Rebind { .. } | Self::ClockRate { .. } | Self::ClockLeap { .. } | Self::WallShift { .. } => None,
+            Self::Rebind { .. }
+            | Self::ClockRate { .. }
+            | Self::ClockLeap { .. }
+            | Self::WallShift { .. } => None,
         }
     }
 

@@ -152,9 +152,9 @@ fn leave(now: Moment, nats: &mut [NatBox], inside: Endpoint, to: Endpoint) -> En
 
 /// A datagram from `source` comes to `to` through a node's boxes, the outermost first: whom it reaches.
 fn enter(now: Moment, nats: &mut [NatBox], source: Endpoint, to: Endpoint) -> Option<Endpoint> {
-    nats.iter_mut().rev().try_fold(to, |to, nat| {
-        if nat.host() == to.host { nat.inbound(now, source, to.port) } else { None }
-    })
+    nats.iter_mut()
+        .rev()
+        .try_fold(to, |to, nat| if nat.host() == to.host { nat.inbound(now, source, to.port) } else { None })
 }
 
 #[cfg(test)]
@@ -186,7 +186,9 @@ mod tests {
                 assert!(opens(&[kind], &[other]), "{kind:?} {other:?}");
             }
         }
-        for (kind, expected) in [(Public, true), (Open, true), (Home, false), (Cgnat, false), (Corporate, false)] {
+        for (kind, expected) in
+            [(Public, true), (Open, true), (Home, false), (Cgnat, false), (Corporate, false)]
+        {
             assert_eq!(opens(&[Corporate], &[kind]), expected, "Corporate {kind:?}");
             assert_eq!(opens(&[kind], &[Corporate]), expected, "{kind:?} Corporate");
         }

@@ -224,7 +224,10 @@ mod tests {
         let (single, short) = longest(Loss::Independent(100_000));
         let bursts = Loss::Bursts { enter: 5_000, leave: 50_000, good: 10_000, bad: 1_000_000 };
         let (clustered, long) = longest(bursts);
-        assert!((1_700..2_300).contains(&single) && (1_300..2_700).contains(&clustered), "{single} {clustered}");
+        assert!(
+            (1_700..2_300).contains(&single) && (1_300..2_700).contains(&clustered),
+            "{single} {clustered}"
+        );
         assert!(short < 10 && long > 30, "{short} {long}");
     }
 }

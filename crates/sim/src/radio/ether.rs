@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use super::reach::{Audible, Reach};
 use super::hundredths;
+use super::reach::{Audible, Reach};
 use crate::chance::{Purpose, blend};
 use crate::clock::Moment;
 use crate::device::{Class, NodeId, Quality};

@@ -44,7 +44,14 @@ pub struct Settings {
 impl Default for Settings {
     /// SF8, 125 kHz, 4/5 in the band where 10 % duty is allowed: what European networks of this kind use.
     fn default() -> Self {
-        Self { frequency_hz: 869_525_000, bandwidth_hz: 125_000, spreading: 8, coding: 5, preamble: 8, tx_dbm: 14 }
+        Self {
+            frequency_hz: 869_525_000,
+            bandwidth_hz: 125_000,
+            spreading: 8,
+            coding: 5,
+            preamble: 8,
+            tx_dbm: 14,
+        }
     }
 }
 

@@ -20,13 +20,17 @@ const WINDOW_MAX: u64 = 64;
 /// Length of a slot in microseconds, at least; what modems of this kind use.
 const SLOT_US_MIN: u64 = 24_000;
 
+/// Stands in for the bytes of modelled frames.
+static BLANK: [u8; 255] = [0; 255];
+
 /// How the scheduler is set up: what the product's node would do for a radio like this.
 ///
 /// # Errors
 /// [`RadioError`] names the setting that no modem has or no rule allows.
 pub fn scheduler_config(settings: &Settings, durable: bool) -> Result<Config, RadioError> {
     let coding = CodingRate::from_denominator(settings.coding)?;
-    let lora = Lora::new(settings.spreading, settings.bandwidth_hz, coding)?.with_preamble(settings.preamble)?;
+    let lora =
+        Lora::new(settings.spreading, settings.bandwidth_hz, coding)?.with_preamble(settings.preamble)?;
     let channel = Region::EU868.channel(settings.frequency_hz, settings.bandwidth_hz)?;
     let frame_bytes_max = honeylink_core::radio::airtime::PACKET_BYTES_MAX;
     Ok(Config { durable, ..Config::new(Pace::Lora(lora), channel.band(), frame_bytes_max) })
@@ -36,9 +40,15 @@ pub fn scheduler_config(settings: &Settings, durable: bool) -> Result<Config, Ra
 enum Hand {
     Nothing,
     /// A frame that waits for a free channel.
-    Contending { token: u64, bytes: Bytes, airtime_us: u64, until: Moment },
+    Contending {
+        token: u64,
+        airtime_us: u64,
+        until: Moment,
+    },
     /// A frame on the air.
-    Speaking { token: u64 },
+    Speaking {
+        token: u64,
+    },
 }
 
 /// What a modem tells its node.
@@ -84,8 +94,8 @@ pub struct Modem {
     hand: Hand,
     slot_us: u64,
     window: u64,
-    /// What the frames under way are for, by token.
-    classes: BTreeMap<u64, Class>,
+    /// The frames under way and what they are for, by token.
+    under_way: BTreeMap<u64, (Class, Bytes)>,
     chance: Chance,
 }
 
@@ -96,12 +106,23 @@ impl Modem {
         let mut scheduler = Scheduler::new(now, config, past);
         scheduler.handle(now, Input::Up);
         let slot_us = SLOT_US_MIN.max(4 * settings.symbol_us());
-        Self { scheduler, hand: Hand::Nothing, slot_us, window: WINDOW_MIN, classes: BTreeMap::new(), chance }
+        Self {
+            scheduler,
+            hand: Hand::Nothing,
+            slot_us,
+            window: WINDOW_MIN,
+            under_way: BTreeMap::new(),
+            chance,
+        }
     }
 
-    /// Takes a frame of the device.
-    pub fn submit(&mut self, now: Time, frame: Frame, class: Class) {
-        self.classes.insert(frame.token, class);
+    /// Takes a frame of the device. `length` is how many bytes it takes on the air, if not as many as it has.
+    pub fn submit(&mut self, now: Time, mut frame: Frame, class: Class, length: Option<usize>) {
+        self.under_way.insert(frame.token, (class, frame.bytes.clone()));
+        if let Some(length) = length {
+            // The scheduler and the air see as many bytes as the modelled format has; receivers see the frame itself.
+            frame.bytes = Bytes::from_static(&BLANK).slice(..length.min(BLANK.len()));
+        }
         self.scheduler.handle(now, Input::Submit(frame));
     }
 
@@ -136,13 +157,13 @@ impl Modem {
     /// The next thing to tell; `now` is the world's time.
     pub fn poll(&mut self, now: Moment) -> Option<Word> {
         match self.scheduler.poll_output()? {
-            Output::Transmit { token, bytes, airtime_us } => {
+            Output::Transmit { token, airtime_us, .. } => {
                 let until = self.backoff(now);
-                self.hand = Hand::Contending { token, bytes, airtime_us, until };
+                self.hand = Hand::Contending { token, airtime_us, until };
                 Some(Word::Listen(until))
             }
             Output::Sent { token, fate } => {
-                self.classes.remove(&token);
+                self.under_way.remove(&token);
                 Some(Word::Sent { token, fate })
             }
             Output::Save { number, bytes } => Some(Word::Save { number, bytes }),
@@ -164,14 +185,10 @@ impl Modem {
             }
             return Next::At(again);
         }
-        let Hand::Contending { token, bytes, airtime_us, .. } =
-            std::mem::replace(&mut self.hand, Hand::Nothing)
-        else {
-            return Next::Nothing;
-        };
+        let Hand::Contending { token, airtime_us, .. } = self.hand else { return Next::Nothing };
+        let Some((class, bytes)) = self.under_way.get(&token).cloned() else { return Next::Nothing };
         self.window = WINDOW_MIN;
         self.hand = Hand::Speaking { token };
-        let class = self.classes.get(&token).copied().unwrap_or(Class::Other);
         Next::Speak { bytes, airtime_us, class }
     }
 
@@ -185,7 +202,7 @@ impl Modem {
     /// Frames that wait, in the queue or for a free channel.
     #[must_use]
     pub fn waiting(&self) -> usize {
-        self.classes.len()
+        self.under_way.len()
     }
 
     fn backoff(&mut self, from: Moment) -> Moment {

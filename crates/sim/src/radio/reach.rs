@@ -147,7 +147,8 @@ impl Cells {
         let edge_m = reach_m.max(span / CELLS_PER_SIDE_MAX);
         let count = |length: f64| (length / edge_m) as usize + 1;
         let (columns, rows) = (count(high.0 - low.0), count(high.1 - low.1));
-        let mut cells = Self { edge_m, origin: low, columns, rows, members: vec![Vec::new(); columns * rows] };
+        let mut cells =
+            Self { edge_m, origin: low, columns, rows, members: vec![Vec::new(); columns * rows] };
         for (index, place) in places.iter().enumerate() {
             let (column, row) = cells.cell(*place);
             cells.members[row * columns + column].push(index);
@@ -156,7 +157,9 @@ impl Cells {
     }
 
     fn cell(&self, place: (f64, f64)) -> (usize, usize) {
-        let at = |value: f64, origin: f64, count: usize| (((value - origin) / self.edge_m) as usize).min(count - 1);
+        let at = |value: f64, origin: f64, count: usize| {
+            (((value - origin) / self.edge_m) as usize).min(count - 1)
+        };
         (at(place.0, self.origin.0, self.columns), at(place.1, self.origin.1, self.rows))
     }
 

@@ -91,18 +91,20 @@ impl World {
 
     fn carry_out(&mut self, id: NodeId, local: Time, output: Output) {
         match output {
-            Output::Transmit { port: PortId::RADIO, token, bytes, priority, expires_at, class } => {
+            Output::Transmit { port: PortId::RADIO, token, bytes, priority, expires_at, class, length } => {
                 let priority = Priority::from_code(priority).unwrap_or(Priority::Control);
                 let announce = class == Class::Announce && self.plan.protocol.announces_are_rationed();
                 let expires_at = expires_at.unwrap_or(Time::MAX);
                 let frame = Frame { token, bytes, priority, announce, expires_at };
                 match self.nodes[id.index()].modem.as_mut() {
-                    Some(modem) => modem.submit(local, frame, class),
+                    Some(modem) => modem.submit(local, frame, class, length),
                     None => self.unsent(id, PortId::RADIO, token),
                 }
                 self.drain_modem(id);
             }
-            Output::Transmit { port, token, bytes, class, .. } => self.transmit(id, port, token, bytes, class),
+            Output::Transmit { port, token, bytes, class, .. } => {
+                self.transmit(id, port, token, &bytes, class);
+            }
             Output::Withdraw { port: PortId::RADIO, token } => {
                 if let Some(modem) = self.nodes[id.index()].modem.as_mut() {
                     modem.withdraw(local, token);

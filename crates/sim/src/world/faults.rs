@@ -119,9 +119,15 @@ impl World {
 
     /// Gives a link the nature of the last fault that is still on, or its own.
     fn dress(&mut self, link: usize) {
-        let worn = self.plan.faults.iter().zip(&self.faults.on).rev().find_map(|(timed, on)| match &timed.fault {
-            Fault::Degrade { link: at, lane, .. } if *on && *at == link => Some(lane.clone()),
-            _ => None,
+        let on = self.plan.faults.iter().zip(&self.faults.on).rev().filter(|(_, on)| **on);
+        let worn = on.map(|(timed, _)| &timed.fault).find_map(|fault| {
+            if let Fault::Degrade { link: at, lane, .. } = fault
+                && *at == link
+            {
+                Some(lane.clone())
+            } else {
+                None
+            }
         });
         let own = &self.plan.links[link];
         let lanes: [Lane; 2] = match worn {

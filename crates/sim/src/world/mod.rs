@@ -124,7 +124,8 @@ impl World {
         let places: Vec<(f64, f64)> = plan.nodes.iter().map(|node| (node.x, node.y)).collect();
         let radios = plan.nodes.iter().map(|node| node.radio).collect();
         let ether = plan.air.map(|air| Ether::new(air, plan.seed, places.clone(), radios));
-        let nodes = plan.nodes.iter().zip(0..).map(|(node, id)| NodeState::new(&plan, NodeId(id), node)).collect();
+        let nodes =
+            plan.nodes.iter().zip(0..).map(|(node, id)| NodeState::new(&plan, NodeId(id), node)).collect();
         let nats = plan.nodes.iter().zip(0..).map(|(node, id)| boxes(plan.seed, NodeId(id), node)).collect();
         let mut world = Self {
             now: Moment::START,

@@ -80,6 +80,11 @@ impl NodeState {
         matches!(self.phase, Phase::Running)
     }
 
+    /// Forgets which timer was arranged: the clock it was computed by has changed.
+    pub(super) const fn rearm(&mut self) {
+        self.timer_at = Moment::NEVER;
+    }
+
     fn deadline(&mut self) -> Option<Deadline> {
         let device = self.device.as_mut().and_then(|device| device.poll_timeout());
         Deadline::earliest(device, self.modem.as_ref().and_then(Modem::poll_timeout))
@@ -204,7 +209,8 @@ impl World {
         }
         let asked = state.device.as_mut().and_then(|device| device.poll_timeout());
         if let Some(deadline) = asked.filter(|deadline| deadline.at <= local) {
-            state.spinning = if state.spinning.0 == self.now { (self.now, state.spinning.1 + 1) } else { (self.now, 1) };
+            state.spinning =
+                if state.spinning.0 == self.now { (self.now, state.spinning.1 + 1) } else { (self.now, 1) };
             if state.spinning.1 > TIMEOUTS_AT_ONCE_MAX {
                 self.note(id, &What::Stuck { why: deadline.why });
                 let later = self.now.plus_us(1_000_000);

@@ -10,8 +10,9 @@ use crate::trace::{Missed, What};
 
 impl World {
     /// A device sends a frame over a link.
-    pub(super) fn transmit(&mut self, id: NodeId, port: PortId, token: u64, bytes: Bytes, class: Class) {
-        let at = usize::from(port.0).checked_sub(1).and_then(|at| self.nodes[id.index()].cables.get(at)).copied();
+    pub(super) fn transmit(&mut self, id: NodeId, port: PortId, token: u64, bytes: &Bytes, class: Class) {
+        let at =
+            usize::from(port.0).checked_sub(1).and_then(|at| self.nodes[id.index()].cables.get(at)).copied();
         let Some(number) = at.filter(|number| self.cables[*number].open) else {
             return self.unsent(id, port, token);
         };
@@ -20,7 +21,7 @@ impl World {
         if passage == Passage::Lost(Missed::QueueFull) {
             return self.unsent(id, port, token);
         }
-        self.note(id, &What::Wire { port, class, bytes: &bytes });
+        self.note(id, &What::Wire { port, class, bytes });
         let life = self.nodes[id.index()].life;
         let departs = if let Passage::Arrives { departs, .. } = passage { departs } else { self.now };
         self.queue.push(departs, Event::Departed { node: id, life, port, token });
@@ -34,7 +35,8 @@ impl World {
                     return self.note(id, &What::Dropped { port, why: Missed::Filtered });
                 }
                 for at in [Some(first), second].into_iter().flatten() {
-                    self.queue.push(at, Event::Arrive { cable: number, side: 1 - side, bytes: bytes.clone() });
+                    self.queue
+                        .push(at, Event::Arrive { cable: number, side: 1 - side, bytes: bytes.clone() });
                 }
             }
         }
@@ -85,8 +87,13 @@ impl World {
             let lane = self.cables[number].flows[side].lane();
             let kind =
                 PortKind::Link { mtu: lane.mtu, bits_per_s: lane.bits_per_s, latency_us: lane.latency_us };
-            self.note(id, if open { &What::Up { port } } else { &What::Down { port } });
-            self.feed(id, if open { Input::PortUp(port, kind) } else { Input::PortDown(port) });
+            let (what, input) = if open {
+                (What::Up { port }, Input::PortUp(port, kind))
+            } else {
+                (What::Down { port }, Input::PortDown(port))
+            };
+            self.note(id, &what);
+            self.feed(id, input);
         }
     }
 
