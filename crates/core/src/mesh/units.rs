@@ -253,13 +253,13 @@ impl FragmentSet {
 
     /// Adds a fragment.
     pub const fn insert(&mut self, index: u8) {
-        self.0[(index / 8) as usize] |= 0x80 >> (index % 8);
+        self.0[(index / 8) as usize] |= 1 << (index % 8);
     }
 
     /// Whether a fragment is in it.
     #[must_use]
     pub const fn contains(&self, index: u8) -> bool {
-        self.0[(index / 8) as usize] & (0x80 >> (index % 8)) != 0
+        self.0[(index / 8) as usize] & (1 << (index % 8)) != 0
     }
 
     /// How many fragments are in it.
@@ -274,30 +274,44 @@ impl FragmentSet {
         *self == Self::EMPTY
     }
 
-    /// The bytes on the wire: the first fragment is the highest bit of the first byte, and zero bytes at the end are left
-    /// out, except for the first.
+    /// The bytes on the wire: fragment 0 is the lowest bit of the first byte, and zero bytes at the end are left out,
+    /// except for the first.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         let used = self.0.iter().rposition(|byte| *byte != 0).unwrap_or(0);
         &self.0[..=used]
     }
 
-    /// Reads those bytes.
+    /// The bitmap of a message of `count` fragments, zero bytes at its end included.
+    #[must_use]
+    pub fn bitmap(&self, count: u8) -> &[u8] {
+        &self.0[..usize::from(count).div_ceil(8)]
+    }
+
+    /// The set that a bitmap of any length means; what is beyond 256 bits is left out.
+    #[must_use]
+    pub fn from_bitmap(bitmap: &[u8]) -> Self {
+        let mut set = Self::EMPTY;
+        for (byte, bits) in set.0.iter_mut().zip(bitmap) {
+            *byte = *bits;
+        }
+        set
+    }
+
+    /// Reads the bytes of [`FragmentSet::as_bytes`].
     ///
     /// # Errors
     /// [`Invalid`] if there are none, more than 32, or a zero at the end.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Invalid> {
         const WHAT: &str = "fragment bitmap";
-        let mut set = Self::EMPTY;
-        let place = set.0.get_mut(..bytes.len()).ok_or(Invalid::TooLarge {
-            what: WHAT,
-            size: bytes.len() as u64,
-            max: Self::BYTES_MAX as u64,
-        })?;
-        place.copy_from_slice(bytes);
+        if bytes.len() > Self::BYTES_MAX {
+            let (size, max) = (bytes.len() as u64, Self::BYTES_MAX as u64);
+            return Err(Invalid::TooLarge { what: WHAT, size, max });
+        }
         if bytes.is_empty() {
             return Err(Invalid::Truncated { what: WHAT });
         }
+        let set = Self::from_bitmap(bytes);
         if set.as_bytes().len() != bytes.len() {
             return Err(Invalid::Value { what: WHAT });
         }
@@ -372,10 +386,12 @@ mod tests {
     #[test]
     fn a_set_of_fragments_has_one_encoding() {
         let set: FragmentSet = [0, 9].into_iter().collect();
-        assert_eq!(set.as_bytes(), [0x80, 0x40]);
-        assert_eq!(FragmentSet::from_bytes(&[0x80, 0x40]), Ok(set));
+        assert_eq!(set.as_bytes(), [0x01, 0x02]);
+        assert_eq!(FragmentSet::from_bytes(&[0x01, 0x02]), Ok(set));
         assert!(set.contains(9) && !set.contains(8));
         assert_eq!(FragmentSet::EMPTY.as_bytes(), [0]);
+        assert_eq!(FragmentSet::from_bitmap(&[0x01, 0x02, 0, 0]), set);
+        assert_eq!(set.bitmap(25), [0x01, 0x02, 0, 0]);
         assert!(FragmentSet::from_bytes(&[0x80, 0]).is_err());
         assert!(FragmentSet::from_bytes(&[]).is_err());
         assert!(FragmentSet::from_bytes(&[1; 33]).is_err());

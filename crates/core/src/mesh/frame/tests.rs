@@ -119,7 +119,7 @@ fn golden() -> Vec<(Frame, String)> {
                 arrived: [0, 1, 9].into_iter().collect(),
                 mac,
             }),
-            "80 43 1112 2122 d1d2d3 515253 00000005 c040 eeeeeeeeeeeeeeee".into(),
+            "80 43 1112 2122 d1d2d3 515253 00000005 0302 eeeeeeeeeeeeeeee".into(),
         ),
         (
             Frame::Signed(Signed {
