@@ -35,6 +35,14 @@ impl Disk {
         }
     }
 
+    /// As [`Disk::crash`] of a disk that keeps what lies between two marks as one: a transaction survives whole or not.
+    pub(super) fn crash_whole(&mut self, journal: &mut Journal, transactions: usize) -> Saved {
+        self.pull(journal);
+        let ends = self.unsynced.iter().enumerate().filter(|(_, write)| matches!(write, Write::Sync(_)));
+        let survive = ends.map(|(at, _)| at + 1).take(transactions).last().unwrap_or(0);
+        self.crash(journal, survive)
+    }
+
     /// What a node finds after a crash of which the first `survive` unsynced writes reached the disk. The journal is that
     /// of the next life.
     pub(super) fn crash(&mut self, journal: &mut Journal, survive: usize) -> Saved {

@@ -12,6 +12,8 @@ pub mod frame;
 pub mod hint;
 pub mod keys;
 pub mod outbox;
+#[cfg(test)]
+mod parts_tests;
 pub mod raw;
 pub mod records;
 pub mod replay;

@@ -3,7 +3,8 @@
 //! The mesh has no disk. Its parts write into a [`Journal`]; the machine that composes them hands the journal on as its
 //! outputs, and whoever drives it keeps a map from [`Key`] to bytes. Three promises are all that is asked of that map:
 //!
-//! 1. Writes reach the disk in the order they were put out. A crash loses a suffix of them, never one in the middle.
+//! 1. Writes reach the disk in the order they were put out. A crash loses a suffix of them, never one in the middle. Better
+//!    still, what lies between two syncs is one transaction: [`super::replay`] says what that is good for.
 //! 2. [`Write::Sync`] with a mark is answered once everything put out before it cannot be lost any more. An answer to a
 //!    later mark answers every earlier one.
 //! 3. What the map holds is given back as [`Saved`] when the node starts again.
@@ -18,8 +19,8 @@
 //!
 //! [`Time`] starts anew with each life of a node, and a device in a field may have no wall clock. An end is written as the
 //! time left together with the wall clock of that moment, if there is one. Where both lives knew the wall clock, the time
-//! between is taken off. Otherwise half of what was left is taken off: a node that restarts again and again without a
-//! clock still comes to the end of everything it holds.
+//! between is taken off. Otherwise an hour is taken off, or half of what was left if that is less: a node that restarts
+//! again and again without a clock still comes to the end of everything it holds, and a few restarts cost little.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -29,6 +30,9 @@ use core::time::Duration;
 use crate::limits::{MESH_LIFETIME_MAX, MESH_RECORD_BYTES_MAX};
 use crate::time::Time;
 use crate::wire::{Invalid, Reader, put_varint};
+
+/// What a restart takes off a lifetime where nobody knows how long the node was off.
+const UNKNOWN_OFF: Duration = Duration::from_secs(3600);
 
 /// What a record belongs to. The number is part of the format on disk: it is never reused for something else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -269,7 +273,7 @@ pub fn end(reader: &mut Reader<'_>, at: Moment) -> Result<Time, Invalid> {
     let off = match at.unix_ms {
         Some(unix_ms) if written != 0 && unix_ms >= written => Duration::from_millis(unix_ms - written),
         // No clock then or now, or one that was set back: how long the node was off is unknown.
-        Some(_) | None => left / 2,
+        Some(_) | None => UNKNOWN_OFF.min(left / 2),
     };
     Ok(at.now + left.saturating_sub(off))
 }
@@ -327,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn time_off_is_taken_away_where_both_lives_knew_the_clock_and_half_where_not() {
+    fn time_off_is_taken_away_where_both_lives_knew_the_clock_and_a_little_where_not() {
         let wrote = |unix_ms| Moment { now: Time::from_millis(500_000), unix_ms };
         let reads = |unix_ms| Moment { now: Time::from_millis(10), unix_ms };
         for (before, after, left_ms) in [
@@ -342,6 +346,14 @@ mod tests {
             let ends = end(&mut Reader::new(&out), reads(after));
             assert_eq!(ends, Ok(Time::from_millis(10 + left_ms)), "{before:?} {after:?}");
         }
+    }
+
+    #[test]
+    fn a_restart_without_a_clock_costs_a_long_lifetime_an_hour() {
+        let mut out = BytesMut::new();
+        put_end(&mut out, Time::from_millis(86_400_000), Moment::unclocked(Time::ZERO));
+        let ends = end(&mut Reader::new(&out), Moment::unclocked(Time::ZERO));
+        assert_eq!(ends, Ok(Time::from_millis(82_800_000)));
     }
 
     proptest! {

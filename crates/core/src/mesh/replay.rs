@@ -28,9 +28,13 @@
 //! - a number whose receipt has left is on disk: no replay of it is ever accepted, after however many crashes;
 //! - a number whose record was lost was delivered in the moments before the crash and never receipted. It counts as not
 //!   received: its sender repeats it, and it is delivered again. That is the mesh's promise, at least once. An
-//!   application that keeps the message in the same ordered store as the record loses both or neither, and then sees
-//!   every message exactly once;
+//!   application that keeps the message in the same store as the record, which commits what lies between two marks as one
+//!   transaction, loses both or neither, and then sees every message exactly once. Where writes only keep their order, a
+//!   crash between the two makes one message come twice, never one get lost;
 //! - a record that survived without its receipt answers the repeat with [`Verdict::Seen`], and the receipt leaves then.
+//!
+//! [`Verdict::Seen`] before the mark is answered means that the receipt is on its way: say nothing for it yet. A receipt that
+//! leaves before its record is safe makes the sender forget a message that a crash can still take from the target.
 //!
 //! A record that does not parse is not read as "nothing received yet": its peer is sealed, and everything from it is
 //! [`Verdict::TooOld`] until the two have agreed on fresh keys and [`Replay::forget`] was called.
@@ -55,7 +59,7 @@ const VERSION: u8 = 1;
 pub enum Verdict {
     /// Not received yet.
     Fresh,
-    /// Received before: say the receipt again, deliver nothing.
+    /// Received before: deliver nothing, and say the receipt again once its mark was answered.
     Seen,
     /// So far back that it is not known: do nothing.
     TooOld,
