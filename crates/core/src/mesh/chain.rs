@@ -188,7 +188,7 @@ impl Head {
         }
         let steps = beacon.index.checked_sub(self.index).filter(|steps| *steps > 0);
         let steps = steps.ok_or(BeaconRefused::NotNewer)?;
-        if steps > MESH_CHAIN_STEPS_MAX || beacon.index > MESH_CHAIN_VALUES_MAX {
+        if steps > MESH_CHAIN_STEPS_MAX {
             return Err(BeaconRefused::TooFarAhead);
         }
         let of = Of::new(self.address, self.seq, self.caps);

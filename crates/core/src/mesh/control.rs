@@ -1,4 +1,4 @@
-//! What the two ends of one IP connection tell each other: deterministic CBOR (ME-C1 to ME-C6 of `docs/wire/mesh.md`).
+//! What the two ends of one IP connection tell each other: deterministic CBOR (ME-C1 to ME-C4 of `docs/wire/mesh.md`).
 //!
 //! On IP a few dozen bytes cost nothing and formats grow, so here, unlike on radio, fields have names (small numbers)
 //! and who does not know one skips it. Everything else is strict: RFC 8949 section 4.2.1 gives each value one encoding,

@@ -1,4 +1,4 @@
-//! The frames of the mesh, byte by byte: `docs/wire/mesh.md`, clauses ME-F1 to ME-F20.
+//! The frames of the mesh, byte by byte: `docs/wire/mesh.md`, clauses ME-F1 to ME-F16.
 //!
 //! Radio is why they look like this. At SF12 a byte is 33 ms on air, so hints stand in for addresses, one MAC of
 //! eight bytes proves both origin and integrity, and nothing says twice what a receiver knows. All integers are
@@ -125,7 +125,7 @@ pub struct Beacon {
     pub value: [u8; 16],
 }
 
-/// Which part of a message a [`Data`] frame is.
+/// Which part of a message a [`Data`] frame is (ME-F8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Fragment {
     /// Its place, from 0; below `count`.

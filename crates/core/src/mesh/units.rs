@@ -65,7 +65,7 @@ impl Cost {
     }
 }
 
-/// What a device offers the mesh, as it says in its announces: four bits.
+/// What a device offers the mesh, as it says in its announces: four bits (ME-U3).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Caps(u8);
 
@@ -106,7 +106,7 @@ impl Caps {
     }
 }
 
-/// The number of an announce: 20 bits that wrap, compared as in RFC 1982.
+/// The number of an announce: 20 bits that wrap, compared as in RFC 1982 (ME-U4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Seq20(u32);
 
@@ -166,7 +166,7 @@ impl Priority {
     }
 }
 
-/// The `hop` byte of a frame: how far it came, and how urgent it is.
+/// The `hop` byte of a frame: how far it came, and how urgent it is (ME-U2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hop {
     /// Transmissions before this one: 0 as the origin sends it, at most [`MESH_HOPS_MAX`]. An untrusted hint.
@@ -195,7 +195,8 @@ impl Hop {
     }
 }
 
-/// How far a route request may spread: each ring is asked only when the smaller one did not answer.
+/// How far a route request may spread: each ring is asked only when the smaller one did not answer
+/// (ME-F10).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ring(u8);
 
@@ -240,7 +241,7 @@ impl Ring {
     }
 }
 
-/// Which of up to 256 fragments arrived.
+/// Which of up to 256 fragments arrived (ME-F13).
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct FragmentSet([u8; Self::BYTES_MAX]);
 

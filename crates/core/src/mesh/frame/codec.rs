@@ -8,8 +8,8 @@ use super::{
     RouteError, RouteReply, RouteRequest, Seq20, Signed, identity,
 };
 use crate::limits::{
-    MESH_ANNOUNCE_HOPS_MAX, MESH_CLASS_MAX, MESH_CONTROL_BYTES_MAX, MESH_FRAGMENTS_MAX,
-    MESH_SIGNED_BODY_BYTES_MAX,
+    MESH_ANNOUNCE_HOPS_MAX, MESH_CHAIN_VALUES_MAX, MESH_CLASS_MAX, MESH_CONTROL_BYTES_MAX,
+    MESH_FRAGMENTS_MAX, MESH_SIGNED_BODY_BYTES_MAX,
 };
 use crate::mesh::hint::{Address, Far, Near, Tag};
 use crate::wire::{Invalid, Reader};
@@ -21,7 +21,7 @@ const FLAG_RECEIPT: u8 = 4;
 const SIGNATURE_BYTES: usize = 64;
 
 impl Frame {
-    /// Reads one frame that came in by a port of kind `port`. Variable parts are slices of `bytes`.
+    /// Reads one frame that came in by a port of kind `port` (ME-F1 to ME-F4). Variable parts are slices of `bytes`.
     ///
     /// # Errors
     /// [`Invalid`], naming the field: not a frame of this version, too large for the port, cut short or with something
@@ -174,8 +174,8 @@ impl Beacon {
         let tag = Tag(r.array("beacon tag")?);
         let (seq, caps) = seq_caps(r)?;
         let index = r.u16("chain index")?;
-        if index == 0 {
-            // Value 0 is the anchor, which the announce itself carries.
+        if !(1..=MESH_CHAIN_VALUES_MAX).contains(&index) {
+            // Value 0 is the anchor, which the announce itself carries (ME-F16).
             return Err(Invalid::Value { what: "chain index" });
         }
         Ok(Self { hops, prev, cost, tag, seq, caps, index, value: r.array("chain value")? })

@@ -239,7 +239,9 @@ fn values_outside_the_format_are_refused() {
         frame[at..at + bytes.len()].copy_from_slice(bytes);
         decode(&frame)
     };
-    assert_eq!(with(15, &[0, 0], 2), Err(Invalid::Value { what: "chain index" }));
+    for index in [[0, 0], [4, 1]] {
+        assert_eq!(with(15, &index, 2), Err(Invalid::Value { what: "chain index" }));
+    }
     for header in [[0, 1, 0], [0, 0, 0], [3, 3, 0]] {
         assert_eq!(with(16, &header, 4), Err(Invalid::Value { what: "fragment header" }));
     }
