@@ -5,7 +5,7 @@
 use crate::limits::MESH_HOPS_MAX;
 use crate::wire::Invalid;
 
-/// The first frequency of each eighth of an octave, 2^(k/8), as 16-bit fixed point (16 is one).
+/// The eight steps of an octave, 2^(k/8), in fixed point: 65,536 is one.
 const EIGHTHS: [u64; 8] = [65_536, 71_468, 77_936, 84_990, 92_682, 101_070, 110_218, 120_194];
 
 /// What a way costs: airtime and latency together, in milliseconds on a logarithmic scale (ME-U1).
