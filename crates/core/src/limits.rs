@@ -54,6 +54,24 @@ pub const LINKS_PER_PEER_MAX: usize = 64;
 pub const STREAMS_PER_PEER_MAX: u32 = 1024;
 /// Datagrams waiting for the application; newer ones are dropped and counted, as datagrams may be.
 pub const DATAGRAM_QUEUE_MAX: usize = 1024;
+/// Bytes handed to a carrier at a time when several streams compete: what a more urgent one may have to wait for.
+pub const QOS_CHUNK_BYTES_MAX: u64 = 4 << 10;
+/// Streams one scheduler serves at the same time.
+pub const QOS_STREAMS_MAX: usize = 16_384;
+/// Datagrams of one stream waiting in a scheduler.
+pub const QOS_DATAGRAMS_MAX: usize = 1024;
+/// Bytes of one stream waiting in a scheduler, unless its options say less.
+pub const QOS_QUEUE_BYTES_MAX: u64 = 4 << 20;
+/// The longest a stream with something to send goes unserved on a link that moves anything at all.
+pub const QOS_STARVATION_MAX: Duration = Duration::from_secs(10);
+/// How long a peer may take to acknowledge a policy before it is rolled back (requirement QS4).
+pub const POLICY_ACK_MAX: Duration = Duration::from_secs(5);
+/// Policies one link holds at the same time.
+pub const POLICIES_MAX: usize = 64;
+/// Blocks of datagrams a decoder keeps for repair; the oldest makes room.
+pub const FEC_BLOCKS_MAX: usize = 16;
+/// Datagrams in one block, repair datagrams included.
+pub const FEC_BLOCK_SHARDS_MAX: usize = 32;
 /// Incoming links waiting for `accept`.
 pub const ACCEPT_QUEUE_MAX: usize = 64;
 

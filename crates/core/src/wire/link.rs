@@ -69,6 +69,49 @@ impl Class {
     }
 }
 
+/// How urgent a stream is: 0 (whatever is left over) to 7 (late is worthless). A [`Class`] is a name for one of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Priority(u8);
+
+impl Priority {
+    /// How many there are.
+    pub const COUNT: usize = 8;
+
+    /// Priority `value`, or `None` over 7.
+    #[must_use]
+    pub const fn new(value: u8) -> Option<Self> {
+        if value < 8 { Some(Self(value)) } else { None }
+    }
+
+    /// The number, 0 to 7.
+    #[must_use]
+    pub const fn as_u8(self) -> u8 {
+        self.0
+    }
+
+    /// The name for this priority and its neighbours.
+    #[must_use]
+    pub const fn class(self) -> Class {
+        match self.0 {
+            0..=2 => Class::Bulk,
+            3..=5 => Class::Interactive,
+            _ => Class::Realtime,
+        }
+    }
+}
+
+impl Default for Priority {
+    fn default() -> Self {
+        Class::default().into()
+    }
+}
+
+impl From<Class> for Priority {
+    fn from(class: Class) -> Self {
+        Self(class.priority())
+    }
+}
+
 /// What the bytes after a stream's header are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamKind {
