@@ -16,6 +16,7 @@
 //! | [`mdns`] | multicast DNS: announces this device on the LAN and hears the others, without a cache |
 //! | [`transfer`] | what a file offer may say, and which names a receiver accepts |
 //! | [`radio`] | time on air, duty cycle, which frame goes next, talking to a modem |
+//! | [`qos`] | which stream sends next, how much a link carries, reservations, policies, repair of losses |
 //! | [`session`] | the protocol state under a link: order, acknowledgement, resume |
 //! | [`mesh`] | messages over several hops, over radio, hours later |
 //!
@@ -33,6 +34,7 @@ pub mod mesh;
 pub mod nearby;
 pub mod pairing;
 pub mod radio;
+pub mod qos;
 pub mod rng;
 pub mod session;
 pub mod time;
