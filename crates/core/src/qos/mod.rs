@@ -22,7 +22,7 @@
 //!
 //! A queue that others empty keeps the order in which it was filled. So nothing is queued below: a carrier asks
 //! [`Scheduler::next`] only when it can send, and the choice is made as late as it can be. How much a carrier may hold is
-//! the estimator's to say: it watches what is delivered and how long that takes, and keeps the bottleneck's own queue
+//! [`Capacity`]'s to say: it watches what is delivered and how long that takes, and keeps the bottleneck's own queue
 //! short without being told how fast the link is.
 //!
 //! # Driving it
@@ -30,12 +30,14 @@
 //! Bytes stay with the caller; the scheduler sees counts. `enqueue` what waits, then while the carrier has room ask
 //! `next`, send at most that much, and say so with `sent`. After `next` drain `poll_late`. Call again at `poll_timeout`.
 
+mod capacity;
 mod class;
 mod flow;
 mod level;
 mod scheduler;
 mod stats;
 
+pub use self::capacity::{Ack, Capacity, Config as CapacityConfig};
 pub use self::class::{OptionsError, StreamOptions, Weight};
 pub use self::level::StreamId;
 pub use self::scheduler::{Late, OpenError, Room, Scheduler, Send};

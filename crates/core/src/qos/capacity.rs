@@ -1,0 +1,411 @@
+//! How much a link carries, learnt from what arrives and how long that takes; and how much may be under way so that the
+//! bottleneck neither idles nor holds a long queue.
+//!
+//! # The rule
+//!
+//! The shortest round trip of the last ten seconds is taken for the way itself (*base*); what a packet takes longer than
+//! that it spent in a queue. The bytes under way (*window*) are steered so that this queue is a fixed time, 4 ms unless
+//! configured: always something to send for the bottleneck, and short enough for a voice. Each *round* is one decision:
+//! wait until packets sent after the last decision are acknowledged, take the shortest queueing among them, and scale the
+//! window by what is wanted over what was seen (the update is that of FAST TCP, Wei et al., IEEE/ACM ToN 14(6), 2006;
+//! the fixed target in time is that of LEDBAT, RFC 6817, and Swift, Kumar et al., SIGCOMM 2020).
+//!
+//! - A link that got faster shows no queue at all: after two such rounds the window grows by larger and larger steps.
+//! - A link that got slower shows in the first round; one decision brings the window down.
+//! - A standing queue hides the base, so every five seconds the window is lowered for one round to look at it.
+//! - Where the queue stays long although the window is down to what the bare way holds, somebody else fills it, and
+//!   politeness would be starvation: the window then follows losses until the queue was seen short again.
+//! - Losses without a queue are the medium's; they cost little. Losses with one, or many, cost as usual.
+
+use core::time::Duration;
+
+use crate::time::Time;
+
+/// How long the shortest round trip is believed.
+const BASE_MEMORY: Duration = Duration::from_secs(10);
+/// How long the base may go unseen before the queue is drained to look at it.
+const DRAIN_EVERY: Duration = Duration::from_secs(5);
+/// Part of the correction made in one round: less than all, because what was measured is never exact.
+const STEP: f64 = 0.8;
+/// How much a window grows in a round at first, and most it does later.
+const GROWTH_START: f64 = 2.0;
+const GROWTH: f64 = 1.25;
+/// Least growth of a link that shows no queue for the first, second, .. round in a row, and most.
+const GROWTH_IDLE: [f64; 4] = [1.0, 1.12, 1.25, 1.5];
+const GROWTH_IDLE_MOST: f64 = 1.5;
+/// Losses below this part are the medium's, not a queue's that ran over (the bound is BBRv2's).
+const LOSS_TOLERATED: f64 = 0.02;
+/// Rounds with a long queue at the lowest window, after which it is somebody else's.
+const FOREIGN_ROUNDS: u32 = 4;
+/// Smallest window, in packets: enough that acknowledgements keep coming.
+const WINDOW_PACKETS_MIN: u64 = 4;
+
+/// What an estimator is made with.
+#[derive(Clone, Copy, Debug)]
+pub struct Config {
+    /// How long a packet should wait at the bottleneck. Longer costs latency, shorter costs rate where round trips vary.
+    pub delay_target: Duration,
+    /// Bytes of a full packet.
+    pub packet_bytes: u64,
+    /// The window before anything is known, bytes.
+    pub window_initial: u64,
+    /// The largest window, bytes.
+    pub window_max: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            delay_target: Duration::from_millis(4),
+            packet_bytes: 1200,
+            // RFC 9002, section 7.2: ten packets.
+            window_initial: 12_000,
+            window_max: 256 << 20,
+        }
+    }
+}
+
+/// One acknowledged packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Ack {
+    /// When it was sent.
+    pub sent: Time,
+    /// Its size.
+    pub bytes: u64,
+    /// Whether there was nothing more to send, so that the link was not full.
+    pub app_limited: bool,
+}
+
+/// How the window is steered now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    /// Nothing known yet: doubles until a queue shows.
+    Start,
+    /// Holds the queue at its target.
+    Steady,
+    /// Lowered for a round, to see the base.
+    Drain,
+    /// Back up again: the queue is still filling, so this round tells nothing.
+    Refill,
+    /// Somebody else fills the queue: follows losses.
+    Contend,
+}
+
+/// What is collected between two decisions.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    started: Time,
+    /// When the first packet sent in this round was acknowledged.
+    first_ack: Option<Time>,
+    rtt_us: Option<u64>,
+    acked: u64,
+    lost: u64,
+    /// The window was not what held the sender back.
+    app_limited: bool,
+}
+
+/// The shortest round trip of the last ten seconds, in two halves, so that forgetting needs no list.
+#[derive(Clone, Copy, Debug, Default)]
+struct Base {
+    half_started: Time,
+    older_us: Option<u64>,
+    newer_us: Option<u64>,
+    /// When a round trip close to the base was last seen.
+    seen: Time,
+}
+
+fn least(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+impl Base {
+    fn us(&self) -> Option<u64> {
+        least(self.older_us, self.newer_us)
+    }
+
+    fn record(&mut self, now: Time, rtt_us: u64) {
+        if now.saturating_since(self.half_started) >= BASE_MEMORY / 2 {
+            (self.older_us, self.newer_us, self.half_started) = (self.newer_us, None, now);
+        }
+        if self.us().is_none_or(|base| rtt_us <= base + base / 16) {
+            self.seen = now;
+        }
+        self.newer_us = least(self.newer_us, Some(rtt_us));
+    }
+}
+
+/// Bytes earned over time, for carriers that do not pace by themselves.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    earned: f64,
+    at: Time,
+}
+
+/// The estimator of one path. See the [module](self) for its rule.
+#[derive(Clone, Debug)]
+pub struct Capacity {
+    config: Config,
+    mode: Mode,
+    window: f64,
+    in_flight: u64,
+    base: Base,
+    round: Round,
+    /// Bytes a second of the last two rounds, newest first.
+    rates: [f64; 2],
+    /// How long packets of the last round waited at least, microseconds.
+    queue_us: u64,
+    /// Rounds in a row without a queue, and with a long one at the lowest window.
+    idle_rounds: usize,
+    foreign_rounds: u32,
+    /// When the queue was last drained, and the window and mode before.
+    drained: Time,
+    before_drain: (Mode, f64),
+    /// The window at which packets were last lost; growth beyond it is slow.
+    ceiling: f64,
+    pace: Pace,
+}
+
+impl Capacity {
+    /// An estimator that knows nothing yet.
+    #[must_use]
+    pub fn new(now: Time, config: Config) -> Self {
+        Self {
+            config,
+            mode: Mode::Start,
+            window: config.window_initial as f64,
+            in_flight: 0,
+            base: Base { half_started: now, seen: now, ..Base::default() },
+            round: Round { started: now, ..Round::default() },
+            rates: [0.0; 2],
+            queue_us: 0,
+            idle_rounds: 0,
+            foreign_rounds: 0,
+            drained: now,
+            before_drain: (Mode::Start, 0.0),
+            ceiling: f64::INFINITY,
+            pace: Pace { earned: config.window_initial as f64, at: now },
+        }
+    }
+
+    /// Bytes that may be under way.
+    #[must_use]
+    pub fn window(&self) -> u64 {
+        self.window as u64
+    }
+
+    /// Bytes under way, by [`Capacity::sent`], [`Capacity::acked`] and [`Capacity::lost`].
+    #[must_use]
+    pub const fn in_flight(&self) -> u64 {
+        self.in_flight
+    }
+
+    /// Bytes a second the link delivered lately; 0 while nothing is known. What was delivered because no more was sent is
+    /// a lower bound only.
+    #[must_use]
+    pub fn bytes_per_s(&self) -> u64 {
+        self.rate() as u64
+    }
+
+    /// The round trip without a queue, if one was measured.
+    #[must_use]
+    pub fn base_rtt(&self) -> Option<Duration> {
+        self.base.us().map(Duration::from_micros)
+    }
+
+    /// How long packets waited at the bottleneck in the last round, at least.
+    #[must_use]
+    pub const fn queue_delay(&self) -> Duration {
+        Duration::from_micros(self.queue_us)
+    }
+
+    /// Bytes a second to spread sends over, a little more than the window per round trip; `None` while nothing is known.
+    #[must_use]
+    pub fn pacing_bytes_per_s(&self) -> Option<u64> {
+        let base = self.base.us()?;
+        if self.mode == Mode::Refill {
+            // After a drain there is a hole in the row of acknowledgements: to fill it at once would be a burst.
+            return Some(self.rate() as u64);
+        }
+        let rtt = (base + self.queue_us).max(1) as f64;
+        Some((self.window * 1.25 * 1e6 / rtt) as u64)
+    }
+
+    /// Bytes that may be sent now: limited by the window, and spread over the round trip.
+    pub fn credit(&mut self, now: Time) -> u64 {
+        let room = self.window().saturating_sub(self.in_flight);
+        let Some(rate) = self.pacing_bytes_per_s() else { return room };
+        let passed = now.saturating_since(self.pace.at).as_secs_f64();
+        let burst = (rate as f64 / 1000.0).max(4.0 * self.config.packet_bytes as f64);
+        self.pace = Pace { earned: (self.pace.earned + rate as f64 * passed).min(burst), at: now };
+        room.min(self.pace.earned.max(0.0) as u64)
+    }
+
+    /// A packet left.
+    pub fn sent(&mut self, bytes: u64) {
+        self.in_flight += bytes;
+        self.pace.earned -= bytes as f64;
+    }
+
+    /// A packet arrived.
+    pub fn acked(&mut self, now: Time, ack: Ack) {
+        self.in_flight = self.in_flight.saturating_sub(ack.bytes);
+        let rtt_us = u64::try_from(now.saturating_since(ack.sent).as_micros()).unwrap_or(u64::MAX).max(1);
+        self.base.record(now, rtt_us);
+        if ack.sent < self.round.started {
+            return;
+        }
+        let first = *self.round.first_ack.get_or_insert(now);
+        self.round.rtt_us = least(self.round.rtt_us, Some(rtt_us));
+        self.round.app_limited |= ack.app_limited;
+        // What arrived with the first acknowledgement was on its way before: it would count as infinitely fast.
+        if now > first {
+            self.round.acked += ack.bytes;
+        }
+        let collected = now.saturating_since(first);
+        if collected >= self.collect_for() {
+            self.decide(now, collected);
+        }
+    }
+
+    /// Packets went missing.
+    pub fn lost(&mut self, bytes: u64) {
+        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.round.lost += bytes;
+    }
+
+    /// Nothing came through for long: everything that was known may be wrong.
+    pub fn collapse(&mut self, now: Time) {
+        *self = Self::new(now, self.config);
+        self.window = (WINDOW_PACKETS_MIN * self.config.packet_bytes) as f64;
+    }
+
+    /// Packets have another size now.
+    pub fn set_packet_bytes(&mut self, bytes: u64) {
+        self.config.packet_bytes = bytes;
+        self.window = self.window.max(self.floor());
+    }
+
+    /// How long a round collects round trips: long enough for several packets and for timers that are late.
+    fn collect_for(&self) -> Duration {
+        let base = Duration::from_micros(self.base.us().unwrap_or(0));
+        (base / 4).max(self.config.delay_target / 2)
+    }
+
+    fn rate(&self) -> f64 {
+        self.rates[0].max(self.rates[1])
+    }
+
+    fn floor(&self) -> f64 {
+        (WINDOW_PACKETS_MIN * self.config.packet_bytes) as f64
+    }
+
+    /// The end of a round: one decision about the window.
+    fn decide(&mut self, now: Time, collected: Duration) {
+        let round = std::mem::replace(&mut self.round, Round { started: now, ..Round::default() });
+        let (Some(rtt_us), Some(base_us)) = (round.rtt_us, self.base.us()) else { return };
+        self.rates = [round.acked as f64 / collected.as_secs_f64(), self.rates[0]];
+        self.queue_us = rtt_us.saturating_sub(base_us);
+        let loss = round.lost as f64 / (round.lost + round.acked).max(1) as f64;
+        let target_us = self.config.delay_target.as_micros() as f64;
+        let (base, queue) = (base_us as f64, self.queue_us as f64);
+        let wanted = (base + target_us) / (base + queue);
+        let bare = self.rate() * base / 1e6;
+        self.idle_rounds =
+            if queue < target_us / 4.0 && !round.app_limited { self.idle_rounds + 1 } else { 0 };
+        // A queue, losses, or twice the window without more coming through: the link is found.
+        let grew = self.rates[0] > self.rates[1] * 1.25;
+        let found = !round.app_limited && (self.idle_rounds == 0 || !grew);
+        if self.mode == Mode::Start && (found || loss > LOSS_TOLERATED) {
+            (self.mode, self.idle_rounds) = (Mode::Steady, 0);
+        }
+        match self.mode {
+            Mode::Drain => self.refill(queue < target_us),
+            Mode::Refill => (self.mode, self.idle_rounds) = (Mode::Steady, 0),
+            Mode::Contend => self.contend(queue < target_us, loss),
+            Mode::Start | Mode::Steady => {
+                self.steer(wanted, loss, queue > target_us / 2.0, round.app_limited);
+                self.watch_for_others(queue > 2.0 * target_us, bare);
+            }
+        }
+        let looked = match self.mode {
+            Mode::Steady => self.drained.max(self.base.seen),
+            Mode::Contend => self.drained,
+            Mode::Start | Mode::Drain | Mode::Refill => now,
+        };
+        if now.saturating_since(looked) >= DRAIN_EVERY {
+            self.before_drain = (self.mode, self.window);
+            (self.mode, self.drained) = (Mode::Drain, now);
+            self.window = bare * 0.75;
+        }
+        self.window = self.window.clamp(self.floor(), self.config.window_max as f64);
+    }
+
+    fn steer(&mut self, wanted: f64, loss: f64, queued: bool, app_limited: bool) {
+        let mut factor = 1.0 + STEP * (wanted - 1.0);
+        if self.mode == Mode::Start {
+            factor = GROWTH_START;
+        } else if self.idle_rounds > 0 {
+            factor = factor.clamp(GROWTH_IDLE[self.idle_rounds.min(GROWTH_IDLE.len()) - 1], GROWTH_IDLE_MOST);
+        } else {
+            factor = factor.min(GROWTH);
+        }
+        if loss > LOSS_TOLERATED {
+            self.ceiling = self.window;
+            self.idle_rounds = 0;
+            factor = factor.min(if queued { 1.0 - loss } else { 1.0 - loss / 2.0 }).max(0.5);
+        } else if self.idle_rounds >= 8 {
+            // Room for so long: what once ran over does not any more.
+            self.ceiling = f64::INFINITY;
+        } else if factor > 1.02 && self.window * factor > self.ceiling * 0.95 {
+            factor = 1.02;
+        }
+        // A window that was not used says nothing about what a larger one would do.
+        if app_limited && factor > 1.0 {
+            return;
+        }
+        // The constant part makes streams of several senders converge on equal windows.
+        self.window = self.window * factor + self.config.packet_bytes as f64;
+    }
+
+    fn watch_for_others(&mut self, long: bool, bare: f64) {
+        let lowest = self.window <= bare.max(self.floor()) * 1.1;
+        self.foreign_rounds = if long && lowest { self.foreign_rounds + 1 } else { 0 };
+        // Below what the bare way holds the link would idle: a queue that is still there is not ours.
+        self.window = self.window.max(bare);
+        if self.foreign_rounds >= FOREIGN_ROUNDS {
+            (self.mode, self.foreign_rounds) = (Mode::Contend, 0);
+        }
+    }
+
+    /// The end of a drain: the window as the rate and the base say it now, or as it was if somebody else's queue is left.
+    fn refill(&mut self, short: bool) {
+        let (mode, window) = self.before_drain;
+        self.idle_rounds = 0;
+        if mode == Mode::Contend && !short {
+            (self.mode, self.window) = (mode, window);
+        } else {
+            let wanted = self.config.delay_target.as_secs_f64();
+            let base = Duration::from_micros(self.base.us().unwrap_or(0)).as_secs_f64();
+            self.mode = Mode::Refill;
+            self.window = self.rate() * (base + wanted);
+        }
+    }
+
+    /// Follows losses, as the others on this queue do.
+    fn contend(&mut self, short: bool, loss: f64) {
+        if short {
+            self.mode = Mode::Steady;
+        } else if loss > 0.0 {
+            self.window *= 0.7;
+        } else {
+            self.window = self.window * 1.05 + self.config.packet_bytes as f64;
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "capacity_tests.rs"]
+mod tests;
