@@ -32,6 +32,7 @@
 
 mod capacity;
 mod class;
+pub mod fec;
 mod flow;
 mod level;
 mod scheduler;
