@@ -30,14 +30,17 @@
 //! Bytes stay with the caller; the scheduler sees counts. `enqueue` what waits, then while the carrier has room ask
 //! `next`, send at most that much, and say so with `sent`. After `next` drain `poll_late`. Call again at `poll_timeout`.
 
+mod admission;
 mod capacity;
 mod class;
 pub mod fec;
 mod flow;
 mod level;
+pub mod policy;
 mod scheduler;
 mod stats;
 
+pub use self::admission::{Overcommitted, RESERVED_PERCENT_MAX, Reservations, ReserveError};
 pub use self::capacity::{Ack, Capacity, Config as CapacityConfig};
 pub use self::class::{OptionsError, StreamOptions, Weight};
 pub use self::level::StreamId;
