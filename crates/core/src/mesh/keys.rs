@@ -16,13 +16,14 @@
 //! - **Not hidden at all**: hints of both ends, numbers, sizes, times. Receipts, requests, replies, fragment states and
 //!   custody are proved with static keys even where a ratchet is in use; they carry no content.
 //!
-//! # Encrypt, then MAC
+//! # The MAC is the nonce
 //!
-//! ChaCha20 (RFC 8439) with the frame's number as nonce; HMAC-SHA256 over everything the origin fixed, cut to eight
-//! bytes. A PRF rather than Poly1305, because a short Poly1305 tag is weaker than its length. One forgery in 2^64 tries
-//! succeeds, and every try is a transmission. **A number must never be used for two messages under one key**: two
-//! ciphertexts under one keystream give away both. So numbers are reserved on disk before they are used
-//! ([`super::replay`]), and a device restored from an old copy must skip ahead.
+//! HMAC-SHA256 over everything the origin fixed, the plaintext included, cut to eight bytes; then ChaCha20 (RFC 8439)
+//! with that MAC and the frame's number as nonce. It is the construction of SIV (RFC 5297): a device that was restored
+//! from an old copy of its disk and uses a number again shows at most that two messages are the same, where a nonce from
+//! the number alone would give away both. Numbers are reserved on disk before they are used all the same
+//! ([`super::replay`]), because a receiver takes each once. A PRF rather than Poly1305, because a short Poly1305 tag is
+//! weaker than its length. One forgery in 2^64 tries succeeds, and every try is a transmission.
 
 pub mod exchange;
 pub mod ratchet;
@@ -191,15 +192,17 @@ impl DataKeys {
     }
 
     fn seal(&self, data: &mut Data) {
-        data.payload = self.stream(data);
         data.mac = self.mac(data);
+        data.payload = self.stream(data);
     }
 
     fn open(&self, data: &Data) -> Result<Bytes, Refused> {
-        equal(&self.mac(data), &data.mac)?;
-        Ok(self.stream(data))
+        let plain = Data { payload: self.stream(data), ..data.clone() };
+        equal(&self.mac(&plain), &data.mac)?;
+        Ok(plain.payload)
     }
 
+    /// Over plaintext.
     fn mac(&self, data: &Data) -> Mac {
         let mut frame = BytesMut::with_capacity(data.payload.len() + 32);
         data.encode(&mut frame);
@@ -209,7 +212,8 @@ impl DataKeys {
     /// Encrypts or decrypts: the same operation.
     fn stream(&self, data: &Data) -> Bytes {
         let mut nonce = [0; 12];
-        nonce[8..].copy_from_slice(&data.seq.to_be_bytes());
+        nonce[..MAC_BYTES].copy_from_slice(&data.mac);
+        nonce[MAC_BYTES..].copy_from_slice(&data.seq.to_be_bytes());
         let mut bytes = data.payload.to_vec();
         // At most 16 KiB here, far below the 256 GiB at which the block counter would end.
         ChaCha20::new((&*self.cipher).into(), &nonce.into()).apply_keystream(&mut bytes);
