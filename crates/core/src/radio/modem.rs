@@ -347,13 +347,14 @@ impl Modem {
         self.outputs.push_back(Output::Failed(error));
     }
 
-    /// Goes to a stage in which it does not run; what was in the modem has an unknown end.
+    /// Goes to a stage in which it does not run; what was in the modem has an unknown end. `Down` comes first, so that
+    /// whoever hears of the end does not send the next frame.
     fn leave_stage(&mut self, stage: Stage) {
-        self.done(Outcome::Unknown);
-        (self.rssi_dbm, self.snr_quarter_db) = (None, None);
         if self.is_running() {
             self.outputs.push_back(Output::Down);
         }
+        self.done(Outcome::Unknown);
+        (self.rssi_dbm, self.snr_quarter_db) = (None, None);
         self.stage = stage;
     }
 

@@ -224,7 +224,7 @@ fn a_modem_that_restarts_by_itself_is_set_up_again() {
         let mut modem = running();
         send(&mut modem, BOOTED);
         let outputs = say(&mut modem, BOOTED, &[report]);
-        assert_eq!(outputs, [Output::Done { token: 7, outcome: Outcome::Unknown }, Output::Down]);
+        assert_eq!(outputs, [Output::Down, Output::Done { token: 7, outcome: Outcome::Unknown }]);
         assert_eq!(modem.poll_timeout().unwrap().at, BOOTED + Duration::from_secs(2));
         assert_eq!(modem.stats().restarts, 1);
     }
@@ -235,7 +235,7 @@ fn a_modem_that_is_unplugged_leaves_its_frame_in_doubt() {
     let mut modem = running();
     send(&mut modem, BOOTED);
     modem.handle(BOOTED, Input::Detached);
-    assert_eq!(drain(&mut modem), [Output::Done { token: 7, outcome: Outcome::Unknown }, Output::Down]);
+    assert_eq!(drain(&mut modem), [Output::Down, Output::Done { token: 7, outcome: Outcome::Unknown }]);
     assert!(modem.poll_timeout().is_none());
 }
 

@@ -135,6 +135,11 @@ impl Queue {
         self.take_first(|frame| frame.token == token)
     }
 
+    /// Any frame, taken out.
+    pub(super) fn pop(&mut self) -> Option<Frame> {
+        self.take_first(|_| true)
+    }
+
     /// The next frame whose time is over, taken out.
     pub(super) fn expired(&mut self, now: Time) -> Option<Frame> {
         self.take_first(|frame| frame.expires_at <= now)

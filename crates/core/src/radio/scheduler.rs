@@ -149,6 +149,8 @@ pub enum Input {
     Submit(Frame),
     /// A queued frame is not wanted any more. One that is in the modem already is sent.
     Cancel(u64),
+    /// No queued frame is wanted any more: the radio is being closed.
+    CancelAll,
     /// The modem is there and set up.
     Up,
     /// The modem is gone.
@@ -409,6 +411,11 @@ impl Scheduler {
             Input::Submit(frame) => self.submit(frame),
             Input::Cancel(token) => {
                 if let Some(frame) = self.queue.cancel(token) {
+                    self.report(frame.token, Fate::Cancelled);
+                }
+            }
+            Input::CancelAll => {
+                while let Some(frame) = self.queue.pop() {
                     self.report(frame.token, Fate::Cancelled);
                 }
             }
