@@ -29,7 +29,7 @@
 //! | [`services`] | what people do with links: chat, files, pipes |
 //! | [`node`] | the device: builder, connect, listen, shutdown |
 //! | [`link`] | what an application holds to one peer |
-//! | [`carrier`] | ways to move bytes to a neighbour: QUIC, memory |
+//! | [`carrier`] | ways to move bytes to a neighbour: QUIC, memory, radio modems on serial ports |
 //! | [`discovery`] | who is around: multicast DNS and the nearby table |
 //! | [`crypto`] | QUIC's cryptography without a C compiler |
 //! | [`transfer`] | files and folders over one stream |
@@ -50,6 +50,7 @@ pub mod testing;
 pub mod transfer;
 
 pub use honeylink_core::identity::{DeviceId, DeviceType};
+pub use honeylink_core::radio;
 pub use honeylink_core::session::State;
 pub use honeylink_core::wire::link::Class;
 

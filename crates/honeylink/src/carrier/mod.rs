@@ -6,6 +6,7 @@
 
 pub mod memory;
 pub(crate) mod quic;
+pub mod serial;
 
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};

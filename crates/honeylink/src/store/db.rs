@@ -275,7 +275,7 @@ fn private_file(path: &Path, fresh: bool) -> io::Result<File> {
 }
 
 /// Makes a rename in the folder of `path` durable: the name is data of the folder, not of the file.
-pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
     // Windows can not open a folder for this and does not need it.
     if cfg!(unix)
         && let Some(parent) = path.parent()

@@ -41,6 +41,7 @@ mod trust_mirror;
 
 use std::sync::Arc;
 
+pub(crate) use db::sync_parent;
 pub use db::{OpenStateError, STATE_VERSION, StateError};
 pub use names::{Candidate, InvalidName, ResolveError, check_name, tame_name};
 pub use peer::{PairingMethod, PeerRecord, Trust};
