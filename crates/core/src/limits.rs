@@ -187,6 +187,38 @@ pub const MESH_FRAGMENTS_MAX: u8 = 255;
 pub const MESH_SIGNED_BODY_BYTES_MAX: usize = 64;
 /// Largest number of a link class on the wire: four classes.
 pub const MESH_CLASS_MAX: u8 = 3;
+/// Ports of one node: its radios and its connections to neighbours.
+pub const MESH_PORTS_MAX: usize = 64;
+/// Neighbours remembered over all ports; the one silent for longest makes room.
+pub const MESH_NEIGHBOURS_MAX: usize = 64;
+/// Destinations in the routing table; the one neither used nor heard of for longest makes room.
+pub const MESH_ROUTES_MAX: usize = 256;
+/// How long a way is believed that nobody speaks of (requirement ME1: 30 minutes).
+pub const MESH_ROUTE_AGE_MAX: Duration = Duration::from_secs(1800);
+/// Frames on their way over one hop at the same time; further ones are shed.
+pub const MESH_PASSAGES_MAX: usize = 32;
+/// Frames that wait to be repeated to everybody near.
+pub const MESH_SPREADS_MAX: usize = 32;
+/// Frames that wait for their moment to be sent, over all ports.
+pub const MESH_LINE_MAX: usize = 96;
+/// Frames handed to ports that have not said yet what became of them.
+pub const MESH_SUBMITTED_MAX: usize = 96;
+/// Frames remembered so that none is passed on twice; half of them for sure.
+pub const MESH_SIGHTINGS_MAX: usize = 1024;
+/// Messages whose way is remembered, so that their receipts find back; half of them for sure.
+pub const MESH_CRUMBS_MAX: usize = 256;
+/// Times a frame is passed on again because its source repeats it.
+pub const MESH_REPEATS_MAX: u8 = 8;
+/// Devices whose keys are known; a paired one takes a stranger's place.
+pub const MESH_PEERS_MAX: usize = 256;
+/// Receipts that wait for the disk.
+pub const MESH_RECEIPTS_OWED_MAX: usize = 64;
+/// Own messages under way.
+pub const MESH_MESSAGES_MAX: usize = 64;
+/// Events that wait to be polled; further ones are lost.
+pub const MESH_EVENTS_MAX: usize = 256;
+/// Searches for ways, resting ones included.
+pub const MESH_SEARCHES_MAX: usize = 64;
 /// Largest IP control frame, in bytes of CBOR.
 pub const MESH_CONTROL_BYTES_MAX: usize = 1024;
 /// Arrays and maps in each other in a field of an IP control frame that is not known here.

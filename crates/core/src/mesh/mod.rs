@@ -7,17 +7,45 @@ pub mod control;
 pub mod custody;
 #[cfg(test)]
 mod disk_model;
+pub mod event;
+mod find;
+mod forward;
 pub mod fragment;
 pub mod frame;
 pub mod hint;
+mod inbox;
 pub mod keys;
+mod line;
+mod machine;
+mod memory;
+mod messages;
+pub mod neighbours;
 pub mod outbox;
+mod own;
 #[cfg(test)]
 mod parts_tests;
+mod pass;
+mod peers;
+pub mod port;
 pub mod raw;
+mod receive;
 pub mod records;
 pub mod replay;
+mod request;
+pub mod routes;
 pub mod seen;
 pub mod shed;
 pub mod signed;
+mod spread;
 pub mod units;
+
+#[cfg(test)]
+mod mesh_tests;
+#[cfg(test)]
+mod net;
+
+pub use self::event::{
+    Config, Dropped, Event, Failure, Input, Outgoing, Output, Snapshot, Stats, Step, Trace, Trail,
+};
+pub use self::machine::Mesh;
+pub use self::port::{PortId, PortInfo, Quality};

@@ -201,6 +201,8 @@ impl Hop {
 pub struct Ring(u8);
 
 impl Ring {
+    /// Four hops: whoever is near enough to know a way at little cost.
+    pub const NEAR: Self = Self(1);
     /// The widest ring: everywhere.
     pub const WIDEST: Self = Self(4);
 
