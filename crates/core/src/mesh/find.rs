@@ -110,7 +110,7 @@ impl Mesh {
         if request.target == self.me.far && self.answer(heard, request, first) {
             return;
         }
-        if !first && (!routed || self.forward.get(&id).is_some()) {
+        if !first && (!routed || self.forward.passage(&id).is_some()) {
             if routed {
                 self.hop_ack(now, port, request.prev, id);
             }

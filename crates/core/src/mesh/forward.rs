@@ -146,11 +146,11 @@ impl Forward {
         true
     }
 
-    pub(super) fn get(&self, id: &FrameId) -> Option<&Passage> {
+    pub(super) fn passage(&self, id: &FrameId) -> Option<&Passage> {
         self.passages.get(id)
     }
 
-    pub(super) fn get_mut(&mut self, id: &FrameId) -> Option<&mut Passage> {
+    pub(super) fn passage_mut(&mut self, id: &FrameId) -> Option<&mut Passage> {
         self.passages.get_mut(id)
     }
 
@@ -259,7 +259,7 @@ mod tests {
             match forward.again(at(step), &ID, true) {
                 Again::Same => {}
                 Again::Other => {
-                    forward.get_mut(&ID).unwrap().turn_to((PORT, Near(other)), false);
+                    forward.passage_mut(&ID).unwrap().turn_to((PORT, Near(other)), false);
                     other += 1;
                 }
                 Again::GiveUp => break,
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn a_frame_that_went_to_anybody_is_not_sent_again() {
         let mut forward = begun();
-        forward.get_mut(&ID).unwrap().ask_anybody();
+        forward.passage_mut(&ID).unwrap().ask_anybody();
         forward.aired(&ID, at(1));
         assert_eq!(forward.again(at(1), &ID, true), Again::GiveUp);
     }
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn passages_are_bounded() {
         let mut forward = begun();
-        let passage = forward.get(&ID).unwrap().clone();
+        let passage = forward.passage(&ID).unwrap().clone();
         assert!(!forward.begin(ID, passage.clone()), "one passage per frame");
         for n in 0..=255 {
             forward.begin([n; 8], passage.clone());

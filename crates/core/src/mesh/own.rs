@@ -227,7 +227,7 @@ impl Mesh {
             return;
         };
         let (id, frame) = (message.out.id, message.id);
-        if let Some(via) = self.forward.get(&frame).map(|passage| passage.via) {
+        if let Some(via) = self.forward.passage(&frame).map(|passage| passage.via) {
             self.passed_on(now, frame, via == (port, receipt.prev));
         }
         self.routes.confirm(now, peer.far(), port, receipt.prev);

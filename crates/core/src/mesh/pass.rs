@@ -40,7 +40,7 @@ impl Mesh {
     }
 
     fn line_up(&mut self, now: Time, id: FrameId, after: Duration, at_once: bool) {
-        let Some(passage) = self.forward.get(&id) else { return };
+        let Some(passage) = self.forward.passage(&id) else { return };
         let (port, len) = (passage.via.0, passage.bytes.len());
         let turn = Turn::new(port, Purpose::Pass(id), passage.kind, passage.priority, len);
         self.queue(now + after, if at_once { turn.at_once() } else { turn });
@@ -82,7 +82,7 @@ impl Mesh {
 
     /// The next transmission of a passage.
     fn passing(&mut self, now: Time, id: &FrameId) -> Option<Bytes> {
-        let passage = self.forward.get_mut(id)?;
+        let passage = self.forward.passage_mut(id)?;
         // While it waited, a better way may have become known.
         if !passage.was_sent()
             && matches!(passage.kind, Kind::RouteReply)
@@ -123,7 +123,7 @@ impl Mesh {
     pub(super) fn sent(&mut self, now: Time, port: PortId, token: u64, aired: bool) {
         let Some(Purpose::Pass(id)) = self.line.sent(port, token) else { return };
         let Some(info) = self.ports.info(port).copied() else { return };
-        let Some(passage) = self.forward.get(&id) else { return };
+        let Some(passage) = self.forward.passage(&id) else { return };
         if !aired {
             self.forward.not_aired(now, &id);
             return;
@@ -132,7 +132,7 @@ impl Mesh {
             self.left(now, id);
         }
         // A connection delivers or dies; and what answers a question needs no answer at its end.
-        let passage = self.forward.get(&id);
+        let passage = self.forward.passage(&id);
         let answers =
             passage.is_some_and(|p| matches!(p.kind, Kind::Receipt | Kind::FragmentStatus) && p.last_hop);
         if info.kind == PortKind::PointToPoint || answers {
@@ -181,7 +181,7 @@ impl Mesh {
     /// Nobody was heard to have a frame.
     pub(super) fn unanswered(&mut self, now: Time, id: FrameId) {
         self.withdraw(&Purpose::Pass(id), None);
-        let Some(passage) = self.forward.get(&id) else { return };
+        let Some(passage) = self.forward.passage(&id) else { return };
         let (port, next) = passage.via;
         let (to, not, tries, len) = (passage.to, passage.not(), passage.tries(), passage.bytes.len());
         let info = self.ports.info(port).copied();
@@ -210,7 +210,7 @@ impl Mesh {
 
     /// Sends a frame another way, to whoever knows one, or gives it up.
     pub(super) fn another_way(&mut self, now: Time, id: FrameId, other: Option<Way>) {
-        let Some(passage) = self.forward.get_mut(&id) else { return };
+        let Some(passage) = self.forward.passage_mut(&id) else { return };
         let radio = self.ports.info(passage.via.0).is_some_and(PortInfo::is_radio);
         if let Some(way) = other {
             passage.turn_to((way.port, way.next), way.hops <= 1);

@@ -109,7 +109,7 @@ impl Mesh {
 
     /// A copy of a frame that may be on its way here too: somebody having it is the answer our copy waits for.
     pub(super) fn overheard(&mut self, now: Time, id: FrameId, from: (PortId, Near), hops: u8) {
-        let Some(passage) = self.forward.get(&id) else { return };
+        let Some(passage) = self.forward.passage(&id) else { return };
         let by_neighbour = passage.via == from;
         let further = hops > passage.hops;
         // Somebody else spoke first, as far along as we are: the frame does not need us.
@@ -212,13 +212,13 @@ impl Mesh {
             }
             Again::Retry | Again::Worn => {
                 self.out.dropped(Some(port), Dropped::Duplicate);
-                if self.forward.get(&id).is_none_or(Passage::was_sent) {
+                if self.forward.passage(&id).is_none_or(Passage::was_sent) {
                     self.hop_ack(now, port, data.prev, id);
                 }
                 return;
             }
         }
-        if self.forward.get(&id).is_some() {
+        if self.forward.passage(&id).is_some() {
             return;
         }
         self.pass(heard, data, Duration::ZERO);
@@ -298,7 +298,7 @@ impl Mesh {
             (crumb.data, crumb.from)
         });
         if let Some((data, _)) = crumb
-            && self.forward.get(&data).is_some_and(|passage| passage.via == from)
+            && self.forward.passage(&data).is_some_and(|passage| passage.via == from)
         {
             self.passed_on(now, data, true);
         }
@@ -342,7 +342,10 @@ impl Mesh {
         }
         let Some(id) = self.forward.by_prefix(ack.frame) else { return };
         let from = (port, ack.prev);
-        if self.forward.get(&id).is_some_and(|passage| passage.via == from || passage.via.1 == Near::ANYBODY)
+        if self
+            .forward
+            .passage(&id)
+            .is_some_and(|passage| passage.via == from || passage.via.1 == Near::ANYBODY)
         {
             self.passed_on(now, id, true);
         }
@@ -365,7 +368,7 @@ impl Mesh {
         else {
             return;
         };
-        if let Some(passage) = self.forward.get(&data) {
+        if let Some(passage) = self.forward.passage(&data) {
             if passage.via == from {
                 let other = self.routes.peek(now, error.dst, &passage.not());
                 self.another_way(now, data, other);
