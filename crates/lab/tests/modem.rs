@@ -382,11 +382,29 @@ async fn a_modem_that_lost_power_is_set_up_again() {
 }
 
 #[tokio::test]
+async fn frames_given_just_before_the_end_are_told_about() {
+    let (radio, mut events) = SerialRadio::open(SerialConfig::new("/nowhere/at/all", fast())).await.unwrap();
+    for token in 0..10 {
+        let (bytes, lifetime) = (Bytes::from_static(b"x"), PATIENCE);
+        let frame = Outgoing { token, bytes, priority: Priority::Bulk, announce: false, lifetime };
+        radio.send(frame).unwrap();
+    }
+    radio.shutdown().await;
+    let mut told = Vec::new();
+    while let Some(event) = events.recv().await {
+        if let Event::Sent { token, fate } = event {
+            told.push((token, fate));
+        }
+    }
+    assert_eq!(told, Vec::from_iter((0..10).map(|token| (token, Fate::Cancelled))));
+}
+
+#[tokio::test]
 async fn more_orders_than_the_driver_can_hold_are_refused_and_not_lost() {
     let (folder, _air) = (folder(), Air::new(AirConfig::default()));
     // Nobody reads the events, so the driver stops taking orders at some point.
     let config = SerialConfig::new(folder.path().join("nothing"), fast());
-    let (radio, _events) = SerialRadio::open(config).await.unwrap();
+    let (radio, _unread) = SerialRadio::open(config).await.unwrap();
     let frame = |token| Outgoing {
         token,
         bytes: Bytes::from_static(b"x"),
@@ -403,4 +421,5 @@ async fn more_orders_than_the_driver_can_hold_are_refused_and_not_lost() {
         tokio::task::yield_now().await;
     }
     assert_eq!(refused, Some(SendError::Busy));
+    tokio::time::timeout(PATIENCE, radio.shutdown()).await.expect("it closes even so");
 }

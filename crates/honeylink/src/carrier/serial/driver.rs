@@ -7,6 +7,7 @@ use honeylink_core::radio::scheduler::{Input, Past};
 use serial2_tokio::SerialPort;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::ledger_file::LedgerFile;
 use super::station::Station;
@@ -70,6 +71,7 @@ impl Driver {
         mut orders: mpsc::Receiver<Order>,
         events: mpsc::Sender<Event>,
         status: watch::Sender<Status>,
+        closed: CancellationToken,
     ) {
         let mut buffer = vec![0; READ_BYTES];
         loop {
@@ -83,7 +85,11 @@ impl Driver {
                 *known = new;
                 changed
             });
-            match self.next(&mut orders, &events, &mut buffer).await {
+            let woke = tokio::select! {
+                woke = self.next(&mut orders, &events, &mut buffer) => woke,
+                () = closed.cancelled() => break,
+            };
+            match woke {
                 Woke::Order(None) => break,
                 Woke::Order(Some(Order::Send(frame))) => self.station.send(self.clock.now(), frame),
                 Woke::Order(Some(Order::Cancel(token))) => {
@@ -105,6 +111,13 @@ impl Driver {
                 }
             }
             self.shut_if_failed();
+        }
+        // What was ordered and not looked at yet ends with the rest.
+        orders.close();
+        while let Ok(order) = orders.try_recv() {
+            if let Order::Send(frame) = order {
+                self.station.send(self.clock.now(), frame);
+            }
         }
         self.close(&events).await;
     }

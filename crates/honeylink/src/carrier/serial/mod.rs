@@ -30,6 +30,7 @@ use honeylink_core::radio::{Band, Class, Dialect, Pace, Priority, Tuning};
 use honeylink_core::wire::Invalid;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::ledger_file::LedgerFile;
 
@@ -252,6 +253,8 @@ enum Order {
 pub struct SerialRadio {
     orders: mpsc::Sender<Order>,
     status: watch::Receiver<Status>,
+    /// Apart from the orders, which a driver whose events nobody reads does not look at.
+    open: DropGuard,
     task: JoinHandle<()>,
 }
 
@@ -278,8 +281,9 @@ impl SerialRadio {
         let (their_events, events) = mpsc::channel(EVENTS_MAX);
         let driver = driver::Driver::new(config, ledger);
         let (their_status, status) = watch::channel(driver.status());
-        let task = tokio::spawn(driver.run(their_orders, their_events, their_status));
-        Ok((Self { orders, status, task }, SerialEvents { events }))
+        let closed = CancellationToken::new();
+        let task = tokio::spawn(driver.run(their_orders, their_events, their_status, closed.clone()));
+        Ok((Self { orders, status, open: closed.drop_guard(), task }, SerialEvents { events }))
     }
 
     /// Queues a frame. Whether, when and how it went is told by [`Event::Sent`].
@@ -306,8 +310,8 @@ impl SerialRadio {
 
     /// Turns the modem's radio off, closes the port and writes the ledger. Queued frames end as cancelled.
     pub async fn shutdown(self) {
-        let Self { orders, status, task } = self;
-        drop((orders, status));
+        let Self { orders, status, open, task } = self;
+        drop((orders, status, open));
         if let Err(error) = task.await {
             tracing::error!(%error, "the radio's driver failed");
         }
