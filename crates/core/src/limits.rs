@@ -246,6 +246,8 @@ pub const RADIO_WINDOW_ENTRIES_MAX: usize = 256;
 pub const RADIO_FRAME_BYTES_MAX: usize = 508;
 /// Frames that wait for one radio.
 pub const RADIO_QUEUE_FRAMES_MAX: usize = 64;
+/// Announces among them.
+pub const RADIO_QUEUE_ANNOUNCES_MAX: usize = 8;
 /// Bytes that wait for one radio.
 pub const RADIO_QUEUE_BYTES_MAX: usize = 16 << 10;
 /// How long a radio may be told to stay silent at a time.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::limits::{RADIO_QUEUE_BYTES_MAX, RADIO_QUEUE_FRAMES_MAX};
+use crate::limits::{RADIO_QUEUE_ANNOUNCES_MAX, RADIO_QUEUE_BYTES_MAX, RADIO_QUEUE_FRAMES_MAX};
 use crate::time::Time;
 
 /// How urgent a frame is. Higher ones go first, and may use more of the budget.
@@ -101,6 +101,9 @@ impl Queue {
     /// Takes a frame at the end of its lane. If there is no room, frames of less urgent lanes leave, the latest of the
     /// least urgent first: those that came earlier have waited longer. Returns who left; if even that makes no room, the
     /// frame itself comes back as the error and nobody leaves.
+    ///
+    /// Announces wait for a share of their own, possibly for hours, so few of them may: the one that waited longest is
+    /// the most outdated and leaves first.
     pub(super) fn push(&mut self, waiting: Waiting) -> Result<Vec<Frame>, Frame> {
         let size = waiting.frame.bytes.len();
         let below = &self.lanes[..waiting.frame.priority.lane()];
@@ -111,6 +114,10 @@ impl Queue {
             return Err(waiting.frame);
         }
         let mut left = Vec::new();
+        let announces = self.lanes.iter().flatten().filter(|waiting| waiting.frame.announce).count();
+        if waiting.frame.announce && announces >= RADIO_QUEUE_ANNOUNCES_MAX {
+            left.extend(self.take_first(|frame| frame.announce));
+        }
         while !self.has_room(size) {
             let Some(lane) = self.lanes.iter().position(|lane| !lane.is_empty()) else { break };
             let last = self.lanes[lane].len() - 1;

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::scheduler::{Config, Fate, Input, Outcome, Output, Past, Scheduler};
 use super::{CodingRate, Frame, Lora, Pace, Priority, Region};
-use crate::limits::RADIO_QUEUE_FRAMES_MAX;
+use crate::limits::{RADIO_QUEUE_ANNOUNCES_MAX, RADIO_QUEUE_FRAMES_MAX};
 use crate::time::Time;
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -141,7 +141,7 @@ fn a_full_queue_makes_room_for_the_more_urgent_only_and_says_who_left() {
 fn announces_keep_to_two_percent_while_messages_pass_them() {
     // SF8, 1 %: 36 s an hour, so 720 ms of announces; one of 103 bytes takes 318 ms.
     let mut scheduler = started(config(8, 2));
-    for token in 0..10 {
+    for token in 0..8 {
         let announce = Frame { announce: true, ..frame(token, 103, Priority::Urgent) };
         scheduler.handle(Time::ZERO, Input::Submit(announce));
     }
@@ -151,6 +151,16 @@ fn announces_keep_to_two_percent_while_messages_pass_them() {
     let deadline = scheduler.poll_timeout().unwrap();
     assert_eq!(deadline.why, "the share of announces frees");
     assert!(deadline.at > Time::ZERO + HOUR);
+}
+
+#[test]
+fn few_announces_wait_and_the_most_outdated_leaves() {
+    let mut scheduler = Scheduler::new(Time::ZERO, config(8, 2), Past::Silent);
+    for token in 0..=RADIO_QUEUE_ANNOUNCES_MAX as u64 {
+        let announce = Frame { announce: true, ..frame(token, 103, Priority::Bulk) };
+        scheduler.handle(Time::ZERO, Input::Submit(announce));
+    }
+    assert_eq!(drain(&mut scheduler), [Output::Sent { token: 0, fate: Fate::Evicted }]);
 }
 
 #[test]
