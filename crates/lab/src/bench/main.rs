@@ -16,11 +16,15 @@
 //! report    a row, the JSON report, the table for people and for the docs
 //! pairs     A B B A, medians and quartiles
 //! rig       two runtimes with two nodes, or two raw endpoints
+//! lan       machines on a bridge, made of namespaces
+//! device    the program on one machine: its daemon and its commands
 //! shelf     files to send, in memory
 //! usage     CPU seconds and memory of this process
 //! rows/*    one file per figure
 //! ```
 
+mod device;
+mod lan;
 mod pairs;
 mod report;
 mod rig;
@@ -43,7 +47,7 @@ usage: honeylink-bench --suite first-link [--report FILE] [--write-docs FILE]
   --report FILE      the rows as JSON
   --write-docs FILE  puts the table between the markers of this Markdown file
   --program FILE     the built program `honeylink`; rows about it are skipped without
-  --only ID,ID       these rows only
+  --only ID,ID       these rows only; the others stay in the docs as they are
   --quick            smaller samples: to see that the suite runs, not to judge by";
 
 /// What the command line asks for.

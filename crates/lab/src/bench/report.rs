@@ -125,6 +125,22 @@ impl Row {
         self.ok != Some(false)
     }
 
+    /// Its line of the docs' table.
+    fn line(&self) -> String {
+        let quartiles = self.quartiles.map(|[low, _, high]| format!("{} .. {}", plain(low), plain(high)));
+        let peer = self.peer.map(|peer| format!(", against {peer}")).unwrap_or_default();
+        format!(
+            "| {} | {}{peer} | {} | {} | {} | {} | {} |",
+            self.id,
+            self.what,
+            self.shown(),
+            quartiles.unwrap_or_default(),
+            self.bar,
+            self.verdict(),
+            self.facts_shown()
+        )
+    }
+
     fn verdict(&self) -> &'static str {
         match self.ok {
             Some(true) => "ok",
@@ -192,44 +208,38 @@ impl Report {
         std::fs::write(file, text).map_err(|e| format!("{}: {e}", file.display()).into())
     }
 
-    /// Replaces what is between the markers of `file` with this report's table.
+    /// Puts this report's rows into the table between the markers of `file`. A row that was not measured now stays as it
+    /// is there, so that a figure can be measured anew by itself.
     pub(crate) fn write_docs(&self, file: &Path) -> Result<(), Trouble> {
         let shown = file.display();
         let text = std::fs::read_to_string(file).map_err(|e| format!("{shown}: {e}"))?;
-        let spliced = splice(&text, &self.table())
+        let measured: Vec<_> = self.rows.iter().map(|row| (row.id, row.line())).collect();
+        let spliced = splice(&text, |old| table(&measured, old))
             .ok_or_else(|| format!("{shown}: no `{DOCS_BEGIN}` and `{DOCS_END}` in this order"))?;
         std::fs::write(file, spliced).map_err(|e| format!("{shown}: {e}").into())
     }
-
-    fn table(&self) -> String {
-        let mut table = String::from("| id | figure | value | quartiles | bar | | from the same runs |\n");
-        table.push_str("|---|---|---|---|---|---|---|\n");
-        for row in &self.rows {
-            let quartiles = row
-                .quartiles
-                .map(|[low, _, high]| format!("{} .. {}", plain(low), plain(high)))
-                .unwrap_or_default();
-            let what = match row.peer {
-                Some(peer) => format!("{}, against {peer}", row.what),
-                None => row.what.to_owned(),
-            };
-            table.push_str(&format!(
-                "| {} | {what} | {} | {quartiles} | {} | {} | {} |\n",
-                row.id,
-                row.shown(),
-                row.bar,
-                row.verdict(),
-                row.facts_shown()
-            ));
-        }
-        table
-    }
 }
 
-fn splice(text: &str, table: &str) -> Option<String> {
+/// The table of all figures of the suite, in its order: the line measured now, or else the one in `old`.
+fn table(measured: &[(&str, String)], old: &str) -> String {
+    let kept = |id: &str| old.lines().find(|line| line.starts_with(&format!("| {id} |"))).map(str::to_owned);
+    let mut table = String::from("| id | figure | value | quartiles | bar | | from the same runs |\n");
+    table.push_str("|---|---|---|---|---|---|---|\n");
+    for figure in crate::rows::ALL {
+        let new = measured.iter().find(|(id, _)| *id == figure.id).map(|(_, line)| line.clone());
+        if let Some(line) = new.or_else(|| kept(figure.id)) {
+            table.push_str(&line);
+            table.push('\n');
+        }
+    }
+    table
+}
+
+/// Replaces what is between the markers by what `table` makes of it.
+fn splice(text: &str, table: impl FnOnce(&str) -> String) -> Option<String> {
     let (head, rest) = text.split_once(DOCS_BEGIN)?;
-    let (_, tail) = rest.split_once(DOCS_END)?;
-    Some(format!("{head}{DOCS_BEGIN}\n{table}{DOCS_END}{tail}"))
+    let (old, tail) = rest.split_once(DOCS_END)?;
+    Some(format!("{head}{DOCS_BEGIN}\n{}{DOCS_END}{tail}", table(old)))
 }
 
 fn load() -> Option<f64> {
@@ -265,10 +275,18 @@ mod tests {
     fn a_table_goes_between_its_markers_and_touches_nothing_else() {
         let text = format!("before\n{DOCS_BEGIN}\nold\n{DOCS_END}\nafter\n");
         assert_eq!(
-            splice(&text, "new\n").as_deref(),
-            Some("before\n<!-- bench:begin -->\nnew\n<!-- bench:end -->\nafter\n")
+            splice(&text, |old| format!("new, not {}\n", old.trim())).as_deref(),
+            Some("before\n<!-- bench:begin -->\nnew, not old\n<!-- bench:end -->\nafter\n")
         );
-        assert_eq!(splice("no markers", "new"), None);
+        assert_eq!(splice("no markers", str::to_owned), None);
+    }
+
+    #[test]
+    fn a_row_measured_alone_leaves_the_others_as_they_are() {
+        let old = "| id |\n|---|\n| C1 | connect, old |\n| F1 | file, old |\n| F1b | first byte, old |\n";
+        let new = table(&[("F1", "| F1 | file, new |".to_owned())], old);
+        let rows: Vec<_> = new.lines().skip(2).collect();
+        assert_eq!(rows, ["| C1 | connect, old |", "| F1 | file, new |", "| F1b | first byte, old |"]);
     }
 
     #[test]

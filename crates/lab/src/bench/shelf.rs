@@ -71,20 +71,6 @@ impl Drop for Shelf {
     }
 }
 
-/// Bytes that lie under `folder` in files, as allocated: a hole does not count.
-pub(crate) fn stored(folder: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return 0;
-    };
-    let sizes = entries.flatten().map(|entry| match entry.metadata() {
-        Ok(meta) if meta.is_dir() => stored(&entry.path()),
-        Ok(meta) => meta.blocks() * 512,
-        Err(_) => 0,
-    });
-    sizes.sum()
-}
-
 /// Bytes without a pattern: splitmix64.
 struct Noise(u64);
 

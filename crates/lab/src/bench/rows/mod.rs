@@ -2,6 +2,7 @@
 
 mod big_file;
 mod connect;
+mod discovery;
 mod many_files;
 mod messages;
 mod program;
@@ -17,6 +18,9 @@ use crate::report::{Bar, Finding};
 
 /// The suite's name.
 pub(crate) const FIRST_LINK: &str = "first-link";
+
+/// What a row about the program says without one.
+const NEEDS_PROGRAM: &str = "needs --program";
 
 /// How much to measure.
 #[derive(Clone, Debug)]
@@ -58,6 +62,14 @@ pub(crate) const ALL: &[Figure] = &[
         peer: None,
         bar: Bar::AtMost(64.0),
         measure: big_file::memory,
+    },
+    Figure {
+        id: "D1",
+        what: "discovery on a LAN bridge, p95",
+        unit: "s",
+        peer: None,
+        bar: Bar::AtMost(2.0),
+        measure: discovery::measure,
     },
     Figure {
         id: "C1",
@@ -109,7 +121,7 @@ pub(crate) const ALL: &[Figure] = &[
     },
     Figure {
         id: "F3",
-        what: "sent again after a cut, worst",
+        what: "sent again after a kill -9, worst",
         unit: "%",
         peer: None,
         bar: Bar::AtMost(1.0),

@@ -1,23 +1,26 @@
 //! R2, R3: the program as it is released, started as a user would.
 
-use std::io::Read as _;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::Scale;
-use crate::pairs::{median, quantile};
+use crate::device::Device;
+use crate::lan::Lan;
+use crate::pairs::quantile;
 use crate::report::Finding;
-use crate::rig::PATIENCE;
 use crate::shelf::Shelf;
 use crate::{Trouble, usage};
 
 /// Clock ticks a second in `/proc/PID/stat`: `USER_HZ`, which Linux has fixed for programs.
 const TICKS_PER_S: f64 = 100.0;
+/// After this long the bustle of a start is over.
+const SETTLED: Duration = Duration::from_secs(5);
+/// One sample: long enough that a tick of 10 ms is 0.1 % of it.
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// R3: the size of the file.
 pub(crate) fn binary(scale: &Scale) -> Result<Finding, Trouble> {
     let Some(program) = &scale.program else {
-        return Ok(Finding::Skipped("needs --program".into()));
+        return Ok(Finding::Skipped(super::NEEDS_PROGRAM.into()));
     };
     let size_mb = std::fs::metadata(program)?.len() as f64 / 1e6;
     Ok(Finding::Measured { value: size_mb, samples: vec![size_mb], facts: Vec::new() })
@@ -25,98 +28,63 @@ pub(crate) fn binary(scale: &Scale) -> Result<Finding, Trouble> {
 
 /// R2, memory: the resident set of a daemon that nobody uses.
 pub(crate) fn idle_memory(scale: &Scale) -> Result<Finding, Trouble> {
-    Ok(match idle(scale)? {
-        Some(seen) => {
-            Finding::Measured { value: quantile(&seen.mib, 1.0), samples: seen.mib, facts: Vec::new() }
-        }
-        None => Finding::Skipped("needs --program".into()),
-    })
+    let Some(seen) = idle(scale)? else {
+        return Ok(Finding::Skipped(super::NEEDS_PROGRAM.into()));
+    };
+    let facts = vec![("peak_mib", seen.peak_mib), ("neighbours", seen.neighbours)];
+    Ok(Finding::Measured { value: quantile(&seen.mib, 1.0), samples: seen.mib, facts })
 }
 
-/// R2, processor: the share of one core that it uses.
+/// R2, processor: the share of one core that it uses over the whole time.
 pub(crate) fn idle_cpu(scale: &Scale) -> Result<Finding, Trouble> {
-    Ok(match idle(scale)? {
-        Some(seen) => Finding::Measured {
-            value: median(&seen.cpu_percent),
-            samples: seen.cpu_percent,
-            facts: Vec::new(),
-        },
-        None => Finding::Skipped("needs --program".into()),
-    })
+    let Some(seen) = idle(scale)? else {
+        return Ok(Finding::Skipped(super::NEEDS_PROGRAM.into()));
+    };
+    let mean = seen.cpu_percent.iter().sum::<f64>() / seen.cpu_percent.len() as f64;
+    let facts = vec![("neighbours", seen.neighbours)];
+    Ok(Finding::Measured { value: mean, samples: seen.cpu_percent, facts })
 }
 
 struct Idle {
     mib: Vec<f64>,
+    peak_mib: f64,
     cpu_percent: Vec<f64>,
+    /// Other devices that announced themselves meanwhile.
+    neighbours: f64,
 }
 
-/// Watches a daemon on loopback for a while, after the bustle of its start.
+/// Watches a daemon that nobody uses: on a LAN where a paired device and a stranger announce themselves, or alone on
+/// loopback where no LAN can be made.
 fn idle(scale: &Scale) -> Result<Option<Idle>, Trouble> {
     let Some(program) = &scale.program else {
         return Ok(None);
     };
     let shelf = Shelf::new()?;
-    let home = shelf.emptied("home")?;
-    let child = Command::new(program)
-        .arg("--home")
-        .arg(&home)
-        .args(["up", "--foreground", "--set", "node.reach=loopback"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let mut daemon = Daemon(child);
-    wait_until_up(&mut daemon, program, &home)?;
-    std::thread::sleep(Duration::from_secs(3));
-    let pid = daemon.0.id().to_string();
-    let mut seen = Idle { mib: Vec::new(), cpu_percent: Vec::new() };
-    for _ in 0..scale.samples(10).max(2) {
+    let names = ["ann", "bob", "eve"];
+    let lan = Lan::build(&names)?.ok();
+    let mut devices = Vec::new();
+    for name in if lan.is_some() { &names[..] } else { &names[..1] } {
+        let namespace = lan.as_ref().map(|lan| lan.namespace(name));
+        let mut device = Device::new(program, name, &shelf.emptied(name)?, namespace);
+        device.up()?;
+        devices.push(device);
+    }
+    if let [ann, bob, ..] = devices.as_slice() {
+        ann.pair(bob)?;
+    }
+    let pid = devices.first().and_then(Device::pid).ok_or("no daemon")?.to_string();
+    std::thread::sleep(SETTLED);
+    let neighbours = devices.len() as f64 - 1.0;
+    let mut seen = Idle { mib: Vec::new(), peak_mib: 0.0, cpu_percent: Vec::new(), neighbours };
+    for _ in 0..scale.samples(6) {
         let (before, started) = (cpu_ticks(&pid)?, Instant::now());
-        std::thread::sleep(Duration::from_secs(3));
+        std::thread::sleep(WINDOW);
         let ticks = (cpu_ticks(&pid)? - before) as f64;
         seen.cpu_percent.push(ticks / TICKS_PER_S / started.elapsed().as_secs_f64() * 100.0);
         seen.mib.push(usage::memory_of_mib(&pid, "VmRSS")?);
     }
+    seen.peak_mib = usage::memory_of_mib(&pid, "VmHWM")?;
     Ok(Some(seen))
-}
-
-/// A daemon that does not outlive its measurement.
-struct Daemon(Child);
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        // Gone already is what is wanted.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn wait_until_up(
-    daemon: &mut Daemon,
-    program: &std::path::Path,
-    home: &std::path::Path,
-) -> Result<(), Trouble> {
-    let started = Instant::now();
-    while started.elapsed() < PATIENCE {
-        if let Some(status) = daemon.0.try_wait()? {
-            let mut words = String::new();
-            if let Some(mut errors) = daemon.0.stderr.take() {
-                errors.read_to_string(&mut words)?;
-            }
-            return Err(format!("the daemon ended with {status}: {}", words.trim()).into());
-        }
-        let answer = Command::new(program)
-            .arg("--home")
-            .arg(home)
-            .args(["status", "--json"])
-            .stderr(Stdio::null())
-            .output()?;
-        if answer.status.success() {
-            return Ok(());
-        }
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    Err("the daemon did not come up".into())
 }
 
 /// User and system time so far: fields 14 and 15 of `/proc/PID/stat`, counted after the name in parentheses.

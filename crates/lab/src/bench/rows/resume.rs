@@ -1,55 +1,111 @@
-//! F3: how much of what had arrived is sent again after a cut.
+//! F3: how much is sent again after the receiver was killed.
 //!
-//! The sender's side of a 1 GiB transfer is dropped at a third, a half and so on, as a crash would; when the receiver has
-//! noticed, what it holds is weighed, and the same file is sent again to its end.
-
-use honeylink::transfer::Handle;
+//! Two machines on a bridge of a gigabit, a daemon on each. One sends a file; somewhere on the way the receiver's daemon is
+//! ended by SIGKILL and started again, and the transfer goes on by itself to its end. What was sent again is counted on the
+//! wire, where nothing can be left out: bytes that the receiver's interface took, less those of a transfer that nobody
+//! disturbed, by the size of the file. So it has also what was under way or in the receiver's memory at the kill.
 
 use super::Scale;
-use super::transfers::Post;
 use crate::Trouble;
-use crate::pairs::quantile;
+use crate::device::Device;
+use crate::lan::Lan;
+use crate::pairs::{median, quantile};
 use crate::report::Finding;
-use crate::rig::Rig;
-use crate::shelf::{Shelf, stored};
+use crate::shelf::Shelf;
 
 const MEBIBYTES: usize = 1024;
-/// Where the cuts are, as shares of the file.
-const CUTS: [f64; 7] = [0.1, 0.33, 0.5, 0.61, 0.75, 0.87, 0.95];
+const RATE_MBIT_PER_S: u32 = 1000;
+/// Where the receiver is killed, as shares of the file.
+const KILLS: [f64; 7] = [0.1, 0.33, 0.5, 0.61, 0.75, 0.87, 0.92];
+/// Transfers that nobody disturbs.
+const CALM: usize = 3;
 
 pub(crate) fn measure(scale: &Scale) -> Result<Finding, Trouble> {
-    let (rig, shelf) = (Rig::new()?, Shelf::new()?);
+    let Some(program) = &scale.program else {
+        return Ok(Finding::Skipped(super::NEEDS_PROGRAM.into()));
+    };
+    let lan = match Lan::build(&["ann", "bob"])? {
+        Ok(lan) => lan,
+        Err(skipped) => return Ok(skipped),
+    };
+    let shelf = Shelf::new()?;
     let mebibytes = scale.samples(MEBIBYTES);
-    let total = (mebibytes << 20) as f64;
-    let file = shelf.file("film", mebibytes)?;
-    let into = shelf.emptied("inbox")?;
-    let post = Post::new(&rig, &into)?;
-    let (mut samples, mut arrived) = (Vec::new(), Vec::new());
-    for cut in CUTS.into_iter().take(scale.pairs()) {
-        shelf.emptied("inbox")?;
-        let (files, to, paths) = (post.from.clone(), post.to, [file.clone()]);
-        let handle = Handle::new();
-        let mut progress = handle.progress();
-        let bytes = (total * cut) as u64;
-        rig.here(async move {
-            tokio::select! {
-                ended = files.send(to, &paths, handle) => match ended?.result {
-                    Ok(_) => Err("it was over before the cut".into()),
-                    Err(error) => Err(Trouble::from(error)),
-                },
-                _ = progress.wait_for(|now| now.bytes_done >= bytes) => Ok(()),
-            }
-        })?;
-        post.settled(&rig)?;
-        let held = stored(&into) as f64;
-        let (_, done) = post.send(&rig, &file)?;
-        samples.push((held - done.bytes_kept as f64).max(0.0) / total * 100.0);
-        arrived.push(held / total * 100.0);
+    let device = |name: &str| -> Result<Device, Trouble> {
+        let mut device = Device::new(program, name, &shelf.emptied(name)?, Some(lan.namespace(name)));
+        device.up()?;
+        Ok(device)
+    };
+    let (ann, mut bob) = (device("ann")?, device("bob")?);
+    ann.pair(&bob)?;
+    lan.limit_rate("ann", RATE_MBIT_PER_S)?;
+    let mut street = Street { lan, shelf, ann, total: (mebibytes << 20) as f64, sent: 0 };
+
+    let mut calm = Vec::new();
+    for _ in 0..CALM {
+        calm.push(street.send(&mut bob, None)?.wire);
     }
-    post.end(&rig)?;
+    let undisturbed = median(&calm);
+    let (mut samples, mut kept) = (Vec::new(), Vec::new());
+    for kill in KILLS.into_iter().take(scale.pairs()) {
+        let run = street.send(&mut bob, Some(kill))?;
+        samples.push((run.wire - undisturbed).max(0.0) / street.total * 100.0);
+        kept.push(run.kept / street.total * 100.0);
+    }
     let facts = vec![
-        ("least_arrived_percent", quantile(&arrived, 0.0)),
-        ("most_arrived_percent", quantile(&arrived, 1.0)),
+        ("p50_percent", median(&samples)),
+        ("least_kept_percent", quantile(&kept, 0.0)),
+        ("most_kept_percent", quantile(&kept, 1.0)),
+        ("wire_bytes_per_byte", undisturbed / street.total),
+        ("calm_spread_percent", (quantile(&calm, 1.0) - quantile(&calm, 0.0)) / street.total * 100.0),
     ];
     Ok(Finding::Measured { value: quantile(&samples, 1.0), samples, facts })
+}
+
+/// What lies between the two, and the one that sends.
+struct Street {
+    lan: Lan,
+    shelf: Shelf,
+    ann: Device,
+    /// Bytes of the file.
+    total: f64,
+    /// Transfers so far; each file has a name of its own.
+    sent: usize,
+}
+
+/// What one transfer took, in bytes.
+struct Run {
+    /// That the receiver's interface took.
+    wire: f64,
+    /// That the receiver still had from before the kill.
+    kept: f64,
+}
+
+impl Street {
+    fn send(&mut self, bob: &mut Device, kill: Option<f64>) -> Result<Run, Trouble> {
+        self.sent += 1;
+        let name = format!("film {}", self.sent);
+        let file = self.shelf.file(&name, self.total as usize >> 20)?;
+        let before = self.lan.received_bytes("bob")?;
+        let path = file.to_str().ok_or("an odd path")?;
+        let mut sending = self.ann.start(&["send", path, "--to", "bob", "--json"])?;
+        if let Some(share) = kill {
+            let bytes = self.total * share;
+            sending.event("progress", |now| now["bytes"].as_f64() >= Some(bytes))?;
+            bob.kill();
+            bob.up()?;
+        }
+        let outcome = sending.end()?;
+        let wire = (self.lan.received_bytes("bob")? - before) as f64;
+        let kept = outcome["resumed_bytes"].as_f64().unwrap_or_default();
+        if outcome["ok"] != true || (kill.is_some() && kept == 0.0) {
+            return Err(format!("the transfer did not go on after the kill: {outcome}").into());
+        }
+        let arrived = self.shelf.path("bob").join("inbox").join(&name);
+        if std::fs::read(&arrived)? != std::fs::read(&file)? {
+            return Err("what arrived is not what was sent".into());
+        }
+        std::fs::remove_file(arrived)?;
+        std::fs::remove_file(file)?;
+        Ok(Run { wire, kept })
+    }
 }
