@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::BytesMut;
+use futures_util::FutureExt as _;
 use honeylink_core::limits::{TRANSFER_WHOLE_BYTES_MAX, TRANSFER_WINDOW_ENTRIES_MAX};
 use honeylink_core::transfer::frame::{
     Hash, Header, Kind, Message, Offer, WHOLE_PREFIX_BYTES_MAX, split_whole,
 };
 use honeylink_core::transfer::intake::{FileItem, Intake, Violation};
-use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt, BufReader};
 use tokio::sync::mpsc;
 
 use super::claims::{self, Claimer, Held, Listed};
@@ -166,9 +167,12 @@ impl<R: AsyncRead + Unpin> Inflow<'_, R> {
         let mut open: Option<FileItem> = None;
         loop {
             handle.clearance().await;
-            if self.reader.buffer().is_empty() {
-                // Nothing may wait in a batch while we wait for the network.
-                self.flush_batch().await?;
+            if self.batch.is_some() && self.reader.buffer().is_empty() {
+                // Nothing may wait in a batch while we wait for the network; but one read is not the end of what came.
+                let more = self.reader.fill_buf().now_or_never();
+                if !more.is_some_and(|read| read.is_ok_and(|bytes| !bytes.is_empty())) {
+                    self.flush_batch().await?;
+                }
             }
             let header = read_header(self.reader).await?;
             match header.kind {

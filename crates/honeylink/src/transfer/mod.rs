@@ -27,6 +27,7 @@
 //! was sent, so it can be compared with `b3sum`. Otherwise it is the BLAKE3 of, for each file in listing order (sorted by
 //! path, part by part): length of the path as two bytes big-endian, the path, the file's BLAKE3.
 
+mod chunks;
 mod claims;
 mod digest;
 mod disk;
@@ -42,6 +43,7 @@ mod staging;
 mod store;
 mod wire;
 
+pub use chunks::ChunkWriter;
 pub use error::{DiskError, ReceiveError, SendError};
 pub use handle::{Handle, Progress};
 pub use honeylink_core::transfer::frame::{Hash, Offer, Reason, TransferId};

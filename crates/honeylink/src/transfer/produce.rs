@@ -27,7 +27,7 @@ use super::source::{Sources, Walk, modified};
 /// Frames ready to be written, and what they mean for the progress.
 #[derive(Debug)]
 pub(super) struct Block {
-    pub(super) buffer: Vec<u8>,
+    pub(super) buffer: BytesMut,
     pub(super) filled: usize,
     /// Content bytes in it.
     pub(super) moved: u64,
@@ -40,15 +40,12 @@ pub(super) struct Block {
 }
 
 impl Block {
-    pub(super) fn empty() -> Self {
-        // One data frame of a full block of content; small frames share the same room.
-        let buffer = vec![0; BLOCK_BYTES + HEADER_BYTES];
-        Self { buffer, filled: 0, moved: 0, kept: 0, files: 0, current: String::new() }
-    }
+    /// One data frame of a full block of content; small frames share the same room.
+    pub(super) const ROOM_BYTES: usize = BLOCK_BYTES + HEADER_BYTES;
 
-    pub(super) fn clear(&mut self) {
-        (self.filled, self.moved, self.kept, self.files) = (0, 0, 0, 0);
-        self.current.clear();
+    /// `buffer` is [`Self::ROOM_BYTES`] long.
+    pub(super) const fn empty(buffer: BytesMut) -> Self {
+        Self { buffer, filled: 0, moved: 0, kept: 0, files: 0, current: String::new() }
     }
 }
 

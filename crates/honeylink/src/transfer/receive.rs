@@ -26,8 +26,9 @@ use super::staging::{LOCK_PATIENCE, Staging};
 use super::store;
 use super::wire::{FrameError, encoded, read_message};
 
-/// Bytes read ahead: headers and small files come out of it, large content goes past it.
-const READ_AHEAD_BYTES: usize = 128 << 10;
+/// Bytes read ahead: headers and small files come out of it. Content of more than this goes past it straight to its
+/// buffer, and only the rest of a block is copied twice, so it is small beside a block.
+const READ_AHEAD_BYTES: usize = 16 << 10;
 /// How long a stream that does not move may keep us from saying how it ended.
 const LAST_WORD: Duration = Duration::from_secs(2);
 

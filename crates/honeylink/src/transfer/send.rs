@@ -9,12 +9,14 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use honeylink_core::limits::TRANSFER_WINDOW_ENTRIES_MAX;
 use honeylink_core::transfer::frame::{Hash, Message, Offer, Reason, TransferId};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
 use super::BLOCKS_MAX;
+use super::chunks::{self, Afloat, ChunkWriter};
 use super::error::SendError;
 use super::handle::{Handle, Meter};
 use super::produce::{Block, Checked, Ends, Halt, Producer};
@@ -75,7 +77,7 @@ pub async fn send<R, W>(
 ) -> Result<SendReport, SendError>
 where
     R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    W: ChunkWriter,
 {
     let started = Instant::now();
     let (sources, totals) = on_file_thread(move || {
@@ -127,13 +129,13 @@ async fn transmit<R, W>(
 ) -> Result<(Hash, u64), SendError>
 where
     R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
+    W: ChunkWriter,
 {
     let (full_in, full_out) = mpsc::channel(BLOCKS_MAX);
     let (empty_in, empty_out) = mpsc::channel(BLOCKS_MAX);
     for _ in 0..BLOCKS_MAX {
         // The channel holds exactly as many.
-        let _ = empty_in.try_send(Block::empty());
+        let _ = empty_in.try_send(Block::empty(BytesMut::zeroed(Block::ROOM_BYTES)));
     }
     // An honest receiver has never more to tell than the listing is ahead.
     let (checked_in, checked_out) = mpsc::channel(TRANSFER_WINDOW_ENTRIES_MAX);
@@ -192,7 +194,7 @@ where
 }
 
 /// Writes blocks until the file thread is done or the transfer is cancelled; returns the bytes that need not be sent.
-async fn pump<W: AsyncWrite + Unpin>(
+async fn pump<W: ChunkWriter>(
     writer: &mut W,
     mut full: mpsc::Receiver<Block>,
     empty: mpsc::Sender<Block>,
@@ -200,8 +202,9 @@ async fn pump<W: AsyncWrite + Unpin>(
     handle: &Handle,
 ) -> std::io::Result<u64> {
     let mut kept = 0;
+    let mut afloat = Afloat::default();
     loop {
-        let mut block = tokio::select! {
+        let block = tokio::select! {
             biased;
             () = handle.cancelled() => break,
             block = full.recv() => match block {
@@ -210,7 +213,9 @@ async fn pump<W: AsyncWrite + Unpin>(
             },
         };
         handle.clearance().await;
-        writer.write_all(&block.buffer[..block.filled]).await?;
+        let bytes = block.buffer.freeze();
+        chunks::write_all(writer, bytes.slice(..block.filled)).await?;
+        afloat.push(bytes);
         if full.is_empty() {
             writer.flush().await?;
         }
@@ -219,8 +224,7 @@ async fn pump<W: AsyncWrite + Unpin>(
         meter.kept(block.kept);
         meter.files(block.files);
         meter.moved(block.moved);
-        block.clear();
-        let _ = empty.try_send(block);
+        let _ = empty.try_send(Block::empty(afloat.take(Block::ROOM_BYTES)));
     }
     writer.flush().await?;
     Ok(kept)
