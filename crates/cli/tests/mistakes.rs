@@ -92,7 +92,9 @@ fn an_unknown_device_is_answered_with_the_names_that_are_near() {
 #[test]
 fn a_code_that_nobody_shows_or_that_is_none_pairs_nobody() {
     let anna = device();
+    let began = std::time::Instant::now();
     let pair = anna.run(&["pair", "7-amber-anchor", "--yes", "--json"]).exits(7).says("code");
+    assert!(began.elapsed() < std::time::Duration::from_secs(12), "a person waits: {:?}", began.elapsed());
     assert_eq!(pair.last()["error"]["code"], "pairing_not_open");
     anna.run(&["pair", "7-ambr-anchor", "--yes"]).exits(2).says("ambr").says("amber");
     anna.run(&["pair", "hello", "--yes"]).exits(2).says("number");

@@ -9,7 +9,7 @@ use honeylink_core::wire::link::CloseCode;
 use tokio::time::Instant;
 
 use super::{Inner, Node};
-use crate::carrier::code;
+use crate::carrier::{Conn, code};
 use crate::clock::unix_ms;
 use crate::link::Link;
 use crate::pairing::PairingError;
@@ -133,9 +133,10 @@ impl Inner {
         Ok(record)
     }
 
-    pub(super) fn audit_pairing_failed(&self, peer: DeviceId, error: &PairingError) {
+    pub(super) fn audit_pairing_failed(&self, conn: &Conn, error: &PairingError) {
         let reason = error.to_string();
-        self.audit(&AuditEvent::PairingFailed { peer: Some(peer), from: "", reason: &reason });
+        let from = conn.remote_addr().map_or_else(String::new, |addr| addr.to_string());
+        self.audit(&AuditEvent::PairingFailed { peer: Some(conn.peer()), from: &from, reason: &reason });
     }
 
     pub(super) fn audit_impostor(&self, known: DeviceId, offered: DeviceId, name: &str) {

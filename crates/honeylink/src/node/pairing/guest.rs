@@ -10,7 +10,10 @@ use crate::carrier::{ALPN_PAIR, Conn, ConnLost, code};
 use crate::discovery::{Device, PairingHint};
 use crate::pairing::{Compare, Errand, Hint, Paired, PairingError, guest};
 
-/// How long a guest looks for the device that shows the code.
+/// How long a guest looks for a device that shows the code. Whoever shows one announces it at once and again when asked,
+/// so longer than this is for nobody but the person who waits.
+const SHOWN_MAX: Duration = Duration::from_secs(5);
+/// How long a guest looks for the addresses of a device it knows by name.
 const SEARCH_MAX: Duration = Duration::from_secs(15);
 
 impl Inner {
@@ -30,7 +33,7 @@ impl Inner {
         if let Err(error) = &outcome {
             conn.close(code::DONE, "the ceremony failed");
             if let JoinError::Ceremony(error) = error {
-                self.audit_pairing_failed(peer, error);
+                self.audit_pairing_failed(&conn, error);
             }
         }
         outcome
@@ -93,7 +96,7 @@ impl Inner {
                 }
             }
         };
-        tokio::time::timeout(SEARCH_MAX, search).await.unwrap_or(Err(JoinError::NobodyShowsIt))
+        tokio::time::timeout(SHOWN_MAX, search).await.unwrap_or(Err(JoinError::NobodyShowsIt))
     }
 
     /// Waits until discovery knows where a device is, or until it should have: dialling says then what is missing.

@@ -93,7 +93,7 @@ impl Inner {
         let watcher = self.pairing.watcher(ticket);
         let event = match outcome {
             Err(error) => {
-                self.audit_pairing_failed(peer, &error);
+                self.audit_pairing_failed(conn, &error);
                 PairingEvent::Failed(error)
             }
             Ok(paired) if paired.purpose == Purpose::Fetch => {

@@ -137,7 +137,8 @@ pub struct PairingOptions {
 pub enum JoinError {
     /// No device nearby shows that code.
     #[error(
-        "no device nearby shows this code; is `honeylink pair` still open there, and are both on the same network?"
+        "no device nearby shows this code; is `honeylink pair` still open there, and are both on the same network? Where \
+         that network drops multicast, give the text of the QR instead of the code"
     )]
     NobodyShowsIt,
     /// The device is there, but nobody opened pairing on it.
