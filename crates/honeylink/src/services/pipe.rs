@@ -99,7 +99,9 @@ impl Pipes {
         }
         let taker = self.taker.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some(taker) = taker.filter(|t| !t.is_closed()) else {
-            let _ = link.close("nobody waits for a pipe there; run `honeylink pipe` on that device").await;
+            let _ = link
+                .close("nobody waits for a pipe there; run `honeylink pipe --listen` on that device")
+                .await;
             return;
         };
         if let Ok(Ok(stream)) = tokio::time::timeout(STREAM_MAX, link.accept_stream()).await {
