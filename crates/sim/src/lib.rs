@@ -8,14 +8,15 @@
 //! |---|---|
 //! | [`scenario`], [`plan`], [`topology`] | what people write down; a run written out; where nodes stand |
 //! | [`world`] | the engine: one queue of events in virtual time |
-//! | [`device`], [`protocol`], [`baseline`], [`hostile`] | what is simulated: the product, its rivals, liars |
+//! | [`device`], [`protocol`], [`product`], [`baseline`], [`hostile`] | what is simulated: the product, its rivals, liars |
 //! | [`radio`] | the air: path loss, half-duplex, collisions, capture, carrier sensing, duty cycle |
 //! | [`net`] | links, NAT boxes, disks |
 //! | [`fault`] | what goes wrong |
 //! | [`oracle`], [`tally`], [`trace`] | what must never happen; what was counted; what happened |
+//! | [`swarm`], [`runner`] | a plan drawn from a seed alone; many seeds, replay, shrinking, comparing traces |
 //! | [`chance`], [`clock`], [`queue`], [`message`] | named streams of randomness; two kinds of time; ties in order; payloads |
 //!
-//! Nothing here reads a clock, draws entropy or starts a thread: `clippy.toml` bans it.
+//! Nothing here reads a clock or draws entropy, and only `runner::many` starts threads: `clippy.toml` bans it.
 #![forbid(unsafe_code)]
 
 pub mod baseline;
@@ -28,10 +29,13 @@ pub mod message;
 pub mod net;
 pub mod oracle;
 pub mod plan;
+pub mod product;
 pub mod protocol;
 pub mod queue;
 pub mod radio;
+pub mod runner;
 pub mod scenario;
+pub mod swarm;
 pub mod tally;
 pub mod topology;
 pub mod trace;

@@ -38,6 +38,8 @@ pub struct Plan {
     pub traffic: Vec<Message>,
     /// What goes wrong.
     pub faults: Vec<Timed>,
+    /// Whether everything that still has time must be delivered in the end.
+    pub demands_delivery: bool,
     /// What disks are like.
     pub disk: Disk,
     /// Whether radios write their duty-cycle ledger down before they send, as the product does. Only comparisons in

@@ -1,4 +1,4 @@
-//! What a node writes on. A crash takes what was not synced, and not always in order.
+//! What a node writes on. A crash takes the last of what was not synced.
 
 use std::collections::BTreeMap;
 
@@ -31,10 +31,8 @@ pub enum Tear {
     /// All are lost.
     #[default]
     All,
-    /// The first few survive.
+    /// The first few survive: writes reach a disk in their order, as the mesh asks of its shell.
     Suffix,
-    /// Some survive, whichever the disk had got round to.
-    Some,
 }
 
 type Key = (u8, Bytes);
@@ -83,16 +81,11 @@ impl Platter {
         self.done += pending.len() as u64;
         let survivors = match tear {
             Tear::All => 0,
-            Tear::Suffix | Tear::Some => chance.index(pending.len() + 1),
+            Tear::Suffix => chance.index(pending.len() + 1),
         };
         let mut lost = 0;
         for (at, (key, value)) in pending.into_iter().enumerate() {
-            let survives = match tear {
-                Tear::All => false,
-                Tear::Suffix => at < survivors,
-                Tear::Some => chance.happens(500_000),
-            };
-            if survives {
+            if at < survivors {
                 self.apply(key, value);
             } else {
                 lost += 1;
@@ -131,7 +124,7 @@ mod tests {
 
     #[test]
     fn only_what_was_synced_survives_a_crash_for_certain() {
-        for tear in [Tear::All, Tear::Suffix, Tear::Some] {
+        for tear in [Tear::All, Tear::Suffix] {
             let mut disk = Platter::default();
             (0..10).for_each(|n| disk.save(record(n)));
             disk.settle(4);

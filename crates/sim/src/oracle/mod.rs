@@ -81,6 +81,15 @@ impl Judge {
         Self::default()
     }
 
+    /// A judge of the law and the bounds alone, for large runs: the others remember every frame.
+    #[must_use]
+    pub fn lawful(plan: &Plan) -> Self {
+        let mut oracles: Vec<Box<dyn Oracle>> = Vec::new();
+        oracles.extend(airtime::oracles(plan));
+        oracles.extend(bounds::oracles(plan));
+        Self { oracles: oracles.into_iter().map(|oracle| (oracle, 0)).collect(), ..Self::default() }
+    }
+
     /// The judge for a plan: everybody keeps the law and the bounds; the product keeps all its promises.
     #[must_use]
     pub fn strict(plan: &Plan) -> Self {

@@ -37,6 +37,7 @@ pub(super) fn draw(scenario: &Scenario, seed: u64) -> Plan {
         traffic,
         durable_duty: !faults.is_empty(),
         faults,
+        demands_delivery: false,
         disk: scenario.disk,
         heal_at_ms,
         end_at_ms: heal_at_ms + scenario.settle_s * 1_000,
