@@ -191,7 +191,8 @@ impl Liar {
     }
 
     fn broken(&mut self, heard: Option<Bytes>) -> Bytes {
-        let random = |chance: &mut Chance, len: usize| (0..len).map(|_| chance.next_u64() as u8).collect::<Vec<u8>>();
+        let random =
+            |chance: &mut Chance, len: usize| (0..len).map(|_| chance.next_u64() as u8).collect::<Vec<u8>>();
         let Some(heard) = heard.filter(|bytes| !bytes.is_empty() && self.chance.happens(700_000)) else {
             let len = 1 + self.chance.index(120);
             return random(&mut self.chance, len).into();
@@ -263,9 +264,7 @@ impl Device for Liar {
         loop {
             let output = self.honest.as_mut()?.poll_output()?;
             // Everything but what it should pass on.
-            let passes_on = |bytes: &Bytes| {
-                matches!(Frame::decode(bytes, PortKind::PointToPoint), Ok(Frame::Data(data)) if data.hop.hops > 0)
-            };
+            let passes_on = |bytes: &Bytes| matches!(Frame::decode(bytes, PortKind::PointToPoint), Ok(Frame::Data(data)) if data.hop.hops > 0);
             match output {
                 Output::Transmit { ref bytes, .. } if passes_on(bytes) => {}
                 other => return Some(other),

@@ -20,7 +20,9 @@ use honeylink_core::rng::Rng;
 use honeylink_core::time::{Deadline, Time};
 
 use crate::chance::{Purpose, blend};
-use crate::device::{Class, Device, Errand, Input, MessageId, NodeId, Output, PortId, PortKind, Record, Step};
+use crate::device::{
+    Class, Device, Errand, Input, MessageId, NodeId, Output, PortId, PortKind, Record, Step,
+};
 use crate::plan::{Plan, Role};
 use crate::radio::modem::scheduler_config;
 
@@ -87,7 +89,9 @@ impl Product {
     fn translate(&self, input: Input) -> Option<MeshInput> {
         Some(match input {
             Input::Boot(_) => return None,
-            Input::PortUp(port, kind) => MeshInput::PortUp { port: MeshPort(port.0), info: port_info(&kind)? },
+            Input::PortUp(port, kind) => {
+                MeshInput::PortUp { port: MeshPort(port.0), info: port_info(&kind)? }
+            }
             Input::PortDown(port) => MeshInput::PortDown { port: MeshPort(port.0) },
             Input::Frame { port, bytes, quality } => MeshInput::Frame {
                 port: MeshPort(port.0),

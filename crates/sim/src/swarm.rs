@@ -81,8 +81,8 @@ fn is_sound(plan: &Plan, reached: &[Vec<Audible>], limit_cdbm: i32) -> bool {
     let natted = plan.nodes.iter().any(|node| !node.nats.is_empty());
     let still = plan.movement.is_none();
     let lossless = plan.links.iter().all(|link| link.there.loss == Loss::default());
-    let by_air = plan.air.is_some()
-        && topology::largest(reached, limit_cdbm + SOUND_CDB).len() == plan.nodes.len();
+    let by_air =
+        plan.air.is_some() && topology::largest(reached, limit_cdbm + SOUND_CDB).len() == plan.nodes.len();
     let by_links = plan.air.is_none() && !natted && lossless && links_connect(plan);
     honest && forwarding && still && (by_air || by_links)
 }
@@ -145,7 +145,11 @@ impl Draw {
                     role,
                     clock_ppm: i32::try_from(ppm).unwrap_or(0) - 200 * i32::from(skewed),
                     wall_offset_ms: 0,
-                    nats: if natted { self.chance.pick(&kinds).copied().into_iter().collect() } else { Vec::new() },
+                    nats: if natted {
+                        self.chance.pick(&kinds).copied().into_iter().collect()
+                    } else {
+                        Vec::new()
+                    },
                     starts_at_ms: if self.coin(20) { self.chance.below(300_000) } else { 0 },
                 }
             })
@@ -196,8 +200,12 @@ impl Draw {
     }
 
     fn traffic(&mut self, nodes: &[Node]) -> Vec<Message> {
-        let honest: Vec<NodeId> =
-            (0..).map(NodeId).zip(nodes).filter(|(_, node)| node.role.is_honest()).map(|(id, _)| id).collect();
+        let honest: Vec<NodeId> = (0..)
+            .map(NodeId)
+            .zip(nodes)
+            .filter(|(_, node)| node.role.is_honest())
+            .map(|(id, _)| id)
+            .collect();
         let long = self.coin(20);
         let mut all = Vec::new();
         for _ in 0..self.chance.between(1, 6) {
@@ -209,8 +217,13 @@ impl Draw {
             let urgent = self.coin(20);
             for turn in 0..self.chance.between(1, 6) {
                 let (from, to) = if turn % 2 == 0 { (a, b) } else { (b, a) };
-                let bytes = if long && self.coin(30) { self.chance.between(200, 1_200) } else { self.chance.between(4, 120) };
-                let lifetime_ms = if self.coin(30) { self.chance.between(5, 60) * 60_000 } else { 6 * 3_600_000 };
+                let bytes = if long && self.coin(30) {
+                    self.chance.between(200, 1_200)
+                } else {
+                    self.chance.between(4, 120)
+                };
+                let lifetime_ms =
+                    if self.coin(30) { self.chance.between(5, 60) * 60_000 } else { 6 * 3_600_000 };
                 all.push(Message {
                     at_ms: self.chance.below(ROUGH_MS),
                     from,
@@ -266,20 +279,30 @@ impl Draw {
             0 => Fault::Crash { node, for_ms: self.chance.between(50, 300_000) },
             1 => Fault::Sleep { node, for_ms, clock_runs: self.coin(50) },
             2 => {
-                let side = (0..).map(NodeId).take(plan.nodes.len()).filter(|_| self.chance.happens(500_000)).collect();
+                let side = (0..)
+                    .map(NodeId)
+                    .take(plan.nodes.len())
+                    .filter(|_| self.chance.happens(500_000))
+                    .collect();
                 Fault::Partition { side, one_way: self.coin(30), for_ms }
             }
             3 if linked => Fault::Cut { link, for_ms },
             4 if linked => Fault::Degrade { link, lane: self.lane(true), for_ms },
             5 if plan.air.is_some() => Fault::Jam { for_ms: for_ms / 4 },
             6 => Fault::Rebind { node },
-            7 => Fault::SlowReader { node, per_s: 1 + u32::try_from(self.chance.below(20)).unwrap_or(0), for_ms },
+            7 => Fault::SlowReader {
+                node,
+                per_s: 1 + u32::try_from(self.chance.below(20)).unwrap_or(0),
+                for_ms,
+            },
             8 => {
                 let ppm = i32::try_from(self.chance.between(0, 2_000)).unwrap_or(0) - 1_000;
                 Fault::ClockRate { node, ppm }
             }
             // A leap forward lets the duty cycle's hour pass early; the seed decides, the oracle knows.
-            9 if self.chance.happens(300_000) => Fault::ClockLeap { node, by_ms: self.chance.between(1_000, 7_200_000) },
+            9 if self.chance.happens(300_000) => {
+                Fault::ClockLeap { node, by_ms: self.chance.between(1_000, 7_200_000) }
+            }
             10 => {
                 let by_ms = i64::try_from(self.chance.between(0, 200_000_000)).unwrap_or(0) - 100_000_000;
                 Fault::WallShift { node, by_ms }
@@ -308,8 +331,10 @@ mod tests {
 
     #[test]
     fn every_kind_of_fault_is_drawn_by_some_seed() {
-        let faults: Vec<Fault> = (0..300).flat_map(|seed| plan(seed).faults).map(|timed| timed.fault).collect();
-        let kinds: std::collections::BTreeSet<_> = faults.iter().map(std::mem::discriminant).map(|d| format!("{d:?}")).collect();
+        let faults: Vec<Fault> =
+            (0..300).flat_map(|seed| plan(seed).faults).map(|timed| timed.fault).collect();
+        let kinds: std::collections::BTreeSet<_> =
+            faults.iter().map(std::mem::discriminant).map(|d| format!("{d:?}")).collect();
         assert_eq!(kinds.len(), 11);
     }
 }

@@ -36,6 +36,8 @@ pub struct Tally {
     pub airtime_us: [u64; Class::ALL.len()],
     /// Transmissions by class.
     pub transmissions: [u64; Class::ALL.len()],
+    /// Bytes on the air by class.
+    pub air_bytes: [u64; Class::ALL.len()],
     /// Bytes on links.
     pub wire_bytes: u64,
     /// Receptions.
@@ -92,6 +94,7 @@ impl Tally {
             in_warm_up: plan.traffic.iter().map(|m| m.at_ms < plan.warm_up_ms).collect(),
             airtime_us: [0; Class::ALL.len()],
             transmissions: [0; Class::ALL.len()],
+            air_bytes: [0; Class::ALL.len()],
             wire_bytes: 0,
             heard: 0,
             missed: [0; MISSED],
@@ -130,7 +133,8 @@ impl Tally {
                 self.state_last = (self.state_last.0 + bytes, self.state_last.1 + 1);
             }
             _ if at < self.from => {}
-            What::Air { airtime_us, class, .. } => {
+            What::Air { airtime_us, class, bytes, .. } => {
+                self.air_bytes[class as usize] += bytes.len() as u64;
                 self.airtime_us[class as usize] += airtime_us;
                 self.transmissions[class as usize] += 1;
             }

@@ -21,8 +21,8 @@ pub(super) fn oracles(plan: &Plan) -> Vec<Box<dyn Oracle>> {
     let honest: Vec<bool> = plan.nodes.iter().map(|node| node.role.is_honest()).collect();
     vec![
         Box::new(HopsGrow { honest: honest.clone(), in_air: BTreeMap::new(), heard: BTreeMap::new() }),
-        Box::new(NumberedOnce { honest, used: BTreeMap::new() }),
-        Box::new(RepeatsEnd { sent: BTreeMap::new() }),
+        Box::new(NumberedOnce { honest: honest.clone(), used: BTreeMap::new() }),
+        Box::new(RepeatsEnd { honest, sent: BTreeMap::new() }),
     ]
 }
 
@@ -136,9 +136,11 @@ impl Oracle for NumberedOnce {
         if data.hop.hops > 0 {
             return Ok(());
         }
-        let digest = data.payload.iter().chain(&data.mac).fold(0, |sum: u64, byte| {
-            scramble(sum.rotate_left(9) ^ u64::from(*byte))
-        });
+        let digest = data
+            .payload
+            .iter()
+            .chain(&data.mac)
+            .fold(0, |sum: u64, byte| scramble(sum.rotate_left(9) ^ u64::from(*byte)));
         match self.used.insert((node, data.dst.0, data.seq), digest) {
             Some(other) if other != digest => Err(format!("number {} was used for two contents", data.seq)),
             _ => Ok(()),
@@ -151,6 +153,7 @@ const REPEATS_MAX: u32 = 200;
 
 /// A frame does not go in circles: no node sends the same one again and again.
 struct RepeatsEnd {
+    honest: Vec<bool>,
     sent: BTreeMap<(NodeId, u64), u32>,
 }
 
@@ -160,7 +163,7 @@ impl Oracle for RepeatsEnd {
     }
 
     fn observe(&mut self, _at: Moment, node: NodeId, what: &What<'_>) -> Result<(), String> {
-        let Some(bytes) = sent(what) else { return Ok(()) };
+        let Some(bytes) = sent(what).filter(|_| self.honest[node.index()]) else { return Ok(()) };
         let Some(digest) = digest(bytes) else { return Ok(()) };
         let count = self.sent.entry((node, digest)).or_default();
         *count += 1;

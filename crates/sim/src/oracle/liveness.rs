@@ -36,7 +36,9 @@ struct Fate {
 fn follow(fates: &mut [Fate], at: Moment, what: &What<'_>) {
     match *what {
         What::Send { id: MessageId(id), .. } => fates[id as usize].sent = Some(at),
-        What::Progress { id: MessageId(id), step } if step.is_final() => fates[id as usize].ended = Some(step),
+        What::Progress { id: MessageId(id), step } if step.is_final() => {
+            fates[id as usize].ended = Some(step)
+        }
         What::Deliver { payload, .. } => {
             if let Some(fate) = message::number(payload).and_then(|id| fates.get_mut(id.0 as usize)) {
                 fate.delivered = true;
@@ -101,7 +103,8 @@ impl Oracle for Arrives {
     fn finish(&mut self, _at: Moment) -> Result<(), Vec<(NodeId, String)>> {
         let mut wrong = Vec::new();
         for (id, (fate, message)) in self.fates.iter().zip(&self.traffic).enumerate() {
-            let lives = |sent: Moment| sent.as_micros() + message.lifetime_ms.saturating_mul(1_000) > self.end_us;
+            let lives =
+                |sent: Moment| sent.as_micros() + message.lifetime_ms.saturating_mul(1_000) > self.end_us;
             if fate.sent.is_some_and(lives) && !fate.delivered {
                 wrong.push((message.to, format!("message {id} from {} never arrived", message.from)));
             }

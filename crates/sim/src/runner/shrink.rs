@@ -62,7 +62,9 @@ impl Search {
         }
         self.runs += 1;
         let Ok(outcome) = run(&plan, Judging::UntilFirst) else { return false };
-        let Some(found) = outcome.violations.into_iter().find(|v| v.oracle == self.oracle) else { return false };
+        let Some(found) = outcome.violations.into_iter().find(|v| v.oracle == self.oracle) else {
+            return false;
+        };
         self.best = plan;
         self.found = found;
         true

@@ -30,7 +30,10 @@ pub(crate) fn swarm(from: u64, count: u64) -> Result<(), String> {
             failed.push(outcome);
         }
     }
-    println!("{count} seeds from {from}: {delivered} of {sent} messages delivered, {} seeds failed", failed.len());
+    println!(
+        "{count} seeds from {from}: {delivered} of {sent} messages delivered, {} seeds failed",
+        failed.len()
+    );
     for outcome in &failed {
         println!("seed {}: {}", outcome.seed, outcome.violations[0]);
     }
