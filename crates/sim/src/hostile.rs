@@ -137,7 +137,7 @@ impl Liar {
                     self.say(port, Frame::HopAck(ack).to_bytes().freeze());
                 }
             }
-            _ => {}
+            Lie::Malformed | Lie::Replay | Lie::Sybil | Lie::Shortcut | Lie::EndlessFragments => {}
         }
     }
 
@@ -265,9 +265,10 @@ impl Device for Liar {
             let output = self.honest.as_mut()?.poll_output()?;
             // Everything but what it should pass on.
             let passes_on = |bytes: &Bytes| matches!(Frame::decode(bytes, PortKind::PointToPoint), Ok(Frame::Data(data)) if data.hop.hops > 0);
-            match output {
-                Output::Transmit { ref bytes, .. } if passes_on(bytes) => {}
-                other => return Some(other),
+            let swallowed =
+                if let Output::Transmit { bytes, .. } = &output { passes_on(bytes) } else { false };
+            if !swallowed {
+                return Some(output);
             }
         }
     }

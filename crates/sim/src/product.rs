@@ -29,7 +29,7 @@ use crate::radio::modem::scheduler_config;
 /// The key of a node in the run of `seed`: the same in every life.
 #[must_use]
 pub fn key_of(seed: u64, node: NodeId) -> SecretKey {
-    SecretKey::from_u64(blend(&[seed, Purpose::Devices as u64, node.0.into(), 0x6B65_79]))
+    SecretKey::from_u64(blend(&[seed, Purpose::Devices as u64, node.0.into(), 0x006B_6579]))
 }
 
 /// A node with the product's mesh.

@@ -37,7 +37,7 @@ fn follow(fates: &mut [Fate], at: Moment, what: &What<'_>) {
     match *what {
         What::Send { id: MessageId(id), .. } => fates[id as usize].sent = Some(at),
         What::Progress { id: MessageId(id), step } if step.is_final() => {
-            fates[id as usize].ended = Some(step)
+            fates[id as usize].ended = Some(step);
         }
         What::Deliver { payload, .. } => {
             if let Some(fate) = message::number(payload).and_then(|id| fates.get_mut(id.0 as usize)) {

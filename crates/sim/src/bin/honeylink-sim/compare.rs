@@ -103,7 +103,7 @@ pub(crate) fn fill(cells: &mut [Cell], seeds: u64) -> Result<(), String> {
         let plan: Plan = scenario(cell.shape, cell.count, cell.physics.1, cell.protocol).plan(*seed);
         let outcome = run(&plan, Judging::Lawful);
         let count = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
-        if count % 50 == 0 {
+        if count.is_multiple_of(50) {
             eprintln!("  {count} of {total} runs");
         }
         outcome
