@@ -1,7 +1,7 @@
 //! The in-process carrier: nodes of one program, joined by pipes. For tests, examples and applications whose parts
 //! live together; the rules above it are the same as over QUIC.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,6 +32,8 @@ pub(super) const DATAGRAM_BYTES_MAX: usize = 1200;
 pub struct MemoryNetwork {
     hosts: Arc<Mutex<BTreeMap<DeviceId, mpsc::Sender<Incoming>>>>,
     live: Arc<Mutex<Vec<MemoryConn>>>,
+    /// Pairs that cannot reach each other, the smaller id first.
+    apart: Arc<Mutex<BTreeSet<[DeviceId; 2]>>>,
 }
 
 /// A connection that arrived, with the protocol it asks for.
@@ -61,6 +63,22 @@ impl MemoryNetwork {
         });
     }
 
+    /// Keeps two devices out of each other's reach: live connections are cut, and new ones fail until
+    /// [`MemoryNetwork::rejoin`].
+    pub fn part(&self, a: DeviceId, b: DeviceId) {
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner).insert([a.min(b), a.max(b)]);
+        self.sever(a, b);
+    }
+
+    /// Ends [`MemoryNetwork::part`].
+    pub fn rejoin(&self, a: DeviceId, b: DeviceId) {
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner).remove(&[a.min(b), a.max(b)]);
+    }
+
+    fn are_apart(&self, a: DeviceId, b: DeviceId) -> bool {
+        self.apart.lock().unwrap_or_else(PoisonError::into_inner).contains(&[a.min(b), a.max(b)])
+    }
+
     pub(crate) fn attach(&self, id: DeviceId) -> mpsc::Receiver<Incoming> {
         let (sender, receiver) = mpsc::channel(ACCEPT_QUEUE);
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner).insert(id, sender);
@@ -78,6 +96,9 @@ impl MemoryNetwork {
         alpn: &[u8],
         binding: [u8; 32],
     ) -> Result<MemoryConn, ConnLost> {
+        if self.are_apart(local, remote) {
+            return Err(ConnLost::Transport("the device is out of reach on this network".into()));
+        }
         let host = self.hosts.lock().unwrap_or_else(PoisonError::into_inner).get(&remote).cloned();
         let host = host.ok_or_else(|| ConnLost::Transport("no such device on this network".into()))?;
         let (ours, theirs) = MemoryConn::pair(local, remote, binding);
@@ -215,6 +236,10 @@ impl MemoryConn {
 
     pub(super) fn channel_binding(&self) -> [u8; 32] {
         self.shared.binding
+    }
+
+    pub(super) fn export(&self, label: &[u8]) -> [u8; 32] {
+        *blake3::keyed_hash(&self.shared.binding, label).as_bytes()
     }
 
     pub(super) fn close(&self, code: u32, reason: &str) {

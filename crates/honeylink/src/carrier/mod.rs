@@ -22,8 +22,13 @@ pub const ALPN_LINK: &[u8] = b"honeylink/link/1";
 /// ALPN of pairing ceremonies and one-time fetches.
 pub const ALPN_PAIR: &[u8] = b"honeylink/pair/1";
 
+/// ALPN of mesh ports between paired devices.
+pub const ALPN_MESH: &[u8] = b"honeylink/mesh/1";
+
 /// Label of the TLS exporter that binds a ceremony to its connection (RFC 5705, RFC 8446 section 7.5).
 const BINDING_LABEL: &[u8] = b"EXPORTER-honeylink-channel-binding-1";
+/// Label of the exporter that gives two devices the root of a mesh ratchet (ME-K7 of `docs/wire/mesh.md`).
+const MESH_ROOT_LABEL: &[u8] = b"EXPORTER-honeylink-mesh-root";
 
 /// Which side opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +77,8 @@ pub mod code {
     pub const TOO_MANY: u32 = 5;
     /// The protocol was violated.
     pub const VIOLATION: u32 = 6;
+    /// The device takes no part in the mesh.
+    pub const MESH_OFF: u32 = 7;
 }
 
 /// The place of a path on the ladder; lower is better.
@@ -194,6 +201,14 @@ impl Conn {
         match self {
             Self::Quic(c) => c.channel_binding(),
             Self::Memory(c) => Ok(c.channel_binding()),
+        }
+    }
+
+    /// 32 bytes that only the two ends of this connection know, for a mesh ratchet and nothing else.
+    pub(crate) fn mesh_root(&self) -> Result<zeroize::Zeroizing<[u8; 32]>, ConnLost> {
+        match self {
+            Self::Quic(c) => c.export(MESH_ROOT_LABEL).map(zeroize::Zeroizing::new),
+            Self::Memory(c) => Ok(zeroize::Zeroizing::new(c.export(MESH_ROOT_LABEL))),
         }
     }
 

@@ -254,10 +254,14 @@ impl QuicConn {
     }
 
     pub(super) fn channel_binding(&self) -> Result<[u8; 32], ConnLost> {
+        self.export(BINDING_LABEL)
+    }
+
+    pub(super) fn export(&self, label: &[u8]) -> Result<[u8; 32], ConnLost> {
         let mut out = [0; 32];
         self.inner
-            .export_keying_material(&mut out, BINDING_LABEL, b"")
-            .map_err(|_| ConnLost::Transport("the connection gives no channel binding".into()))?;
+            .export_keying_material(&mut out, label, b"")
+            .map_err(|_| ConnLost::Transport("the connection exports no keys".into()))?;
         Ok(out)
     }
 
