@@ -37,6 +37,13 @@ pub const CHAT_TEXT_BYTES_MAX: usize = 64 * 1024;
 /// Most messages returned by one listing.
 pub const CHAT_LIST_MAX: usize = 1000;
 
+/// Most records of the mesh read back. Each of its tables has a limit of its own far below.
+pub const MESH_RECORDS_MAX: usize = 1 << 16;
+/// Most mesh messages that wait to be taken by the application. Further ones are lost, with a warning.
+pub const MESH_INBOX_MESSAGES_MAX: usize = 1024;
+/// Most bytes of them.
+pub const MESH_INBOX_BYTES_MAX: usize = 4 << 20;
+
 /// Size at which the audit log starts a new file, in bytes (requirement ID6).
 pub const AUDIT_FILE_BYTES_MAX: u64 = 50_000_000;
 /// Age of its first line at which the audit log starts a new file, in milliseconds: 30 days. Without it a quiet device

@@ -3,7 +3,7 @@
 //! ```text
 //! HOME/                     0700, one node at a time (home)
 //!   identity.key            0600, made once, never replaced (key)
-//!   state.redb              0600: peers and revocations (trust), transfers, chat
+//!   state.redb              0600: peers and revocations (trust), transfers, chat, the mesh's records
 //!   audit/audit.jsonl       what happened, for the user to read (audit)
 //!   logs/  inbox/           config.toml   api.sock
 //! ```
@@ -29,6 +29,7 @@ pub mod grants;
 pub mod home;
 pub mod key;
 pub mod limits;
+pub(crate) mod mesh;
 mod names;
 mod peer;
 mod record;
@@ -52,6 +53,7 @@ pub use trust_change::{ChangePeerError, Forgotten, NameTaken, NewPeer, OnNameTak
 use chat::ChatLog;
 use db::StateDb;
 use home::Home;
+use mesh::MeshStore;
 use transfers::TransferLog;
 
 /// Why the state of a home could not be opened.
@@ -71,6 +73,7 @@ pub struct Store {
     trust: TrustStore,
     transfers: TransferLog,
     chat: ChatLog,
+    mesh: MeshStore,
 }
 
 impl Store {
@@ -96,7 +99,8 @@ impl Store {
         Ok(Self {
             trust: TrustStore::load(db.clone())?,
             transfers: TransferLog::load(db.clone())?,
-            chat: ChatLog::load(db)?,
+            chat: ChatLog::load(db.clone())?,
+            mesh: MeshStore::load(db)?,
         })
     }
 
@@ -118,11 +122,17 @@ impl Store {
         &self.chat
     }
 
+    /// What the mesh must remember.
+    pub(crate) const fn mesh(&self) -> &MeshStore {
+        &self.mesh
+    }
+
     /// Every record that could not be read when the state was opened, for `doctor` and the health report.
     #[must_use]
     pub fn unreadable(&self) -> Vec<Unreadable> {
         let mut all = self.trust.unreadable();
         all.extend_from_slice(self.transfers.unreadable());
+        all.extend_from_slice(self.mesh.unreadable());
         all
     }
 }
