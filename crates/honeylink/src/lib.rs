@@ -30,6 +30,7 @@
 //! | [`node`] | the device: builder, connect, listen, shutdown |
 //! | [`link`] | what an application holds to one peer |
 //! | [`carrier`] | ways to move bytes to a neighbour: QUIC, memory, radio modems on serial ports |
+//! | [`mesh`] | messages over several hops, to devices that no link reaches |
 //! | [`discovery`] | who is around: multicast DNS and the nearby table |
 //! | [`crypto`] | QUIC's cryptography without a C compiler |
 //! | [`transfer`] | files and folders over one stream |
@@ -42,6 +43,7 @@ mod clock;
 pub mod crypto;
 pub mod discovery;
 pub mod link;
+pub mod mesh;
 pub mod node;
 pub mod pairing;
 pub mod services;

@@ -24,6 +24,7 @@ pub fn introduce(a: &Node, b: &Node) -> Result<(), PairError> {
         for addr in loopback {
             here.add_address(there.id(), addr);
         }
+        here.look_at_peers();
     }
     Ok(())
 }

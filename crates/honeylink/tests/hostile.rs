@@ -8,7 +8,8 @@
 
 use std::time::Duration;
 
-use honeylink::carrier::{ALPN_LINK, ALPN_PAIR};
+use honeylink::carrier::{ALPN_LINK, ALPN_MESH, ALPN_PAIR};
+use honeylink::mesh::{Dropped, MeshOptions};
 use honeylink::node::{PairingEvent, PairingOptions};
 use honeylink::store::{NewPeer, OnNameTaken, PairingMethod};
 use honeylink::{Class, DeviceType, Node, Reach, testing};
@@ -32,6 +33,11 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 
 async fn victim() -> Node {
     Node::builder().name("victim").reach(Reach::Loopback).discovery(false).build().await.unwrap()
+}
+
+async fn mesh_victim() -> Node {
+    let builder = Node::builder().name("victim").reach(Reach::Loopback).discovery(false);
+    builder.mesh(MeshOptions::default()).build().await.unwrap()
 }
 
 /// An endpoint that can say anything.
@@ -377,6 +383,82 @@ async fn noise_on_the_pairing_protocol_fails_the_attempt_and_leaves_the_code_ope
     assert_eq!(soon("every attempt is told", watching).await.unwrap(), (true, 40));
     assert!(!victim.store().trust().is_trusted(&stranger.id));
     assert_flat(before, "pairing noise");
+}
+
+/// A hello of the least mesh device.
+const MESH_HELLO: [u8; 14] = [0, 12, 0xf0, 0xa4, 0, 1, 1, 0x82, 1, 1, 2, 0, 6, 0];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn noise_on_the_mesh_protocol_is_dropped_and_counted() {
+    let victim = mesh_victim().await;
+    let mesh = victim.mesh().unwrap();
+    let attacker = Attacker::paired(20, &victim).await;
+    let mut rng = Rng::from_u64(20);
+    let before = resident_bytes();
+    let conn = attacker.connect(&victim, ALPN_MESH).await;
+    let (mut send, _recv) = conn.open_bi().await.unwrap();
+    send.write_all(&MESH_HELLO).await.unwrap();
+    let mut sent = 0_u64;
+    for _ in 0..3000 {
+        let mut frame = vec![0; usize::try_from(1 + rng.below(1200)).unwrap()];
+        rng.fill(&mut frame);
+        // Half of them begin like a frame that exists.
+        frame[0] = if rng.below(2) == 0 { frame[0] } else { [0x40, 0x60, 0x90, 0x10][sent as usize % 4] };
+        let len = u16::try_from(frame.len()).unwrap().to_be_bytes();
+        send.write_all(&[&len[..], &frame].concat()).await.unwrap();
+        sent += 1;
+    }
+    let counted = async {
+        loop {
+            let stats = mesh.snapshot().await.unwrap().mesh.stats;
+            let judged = stats.heard.iter().sum::<u64>() + stats.dropped(Dropped::Malformed);
+            if judged >= sent {
+                return stats;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let stats = soon("every frame is judged", counted).await;
+    assert!(stats.dropped(Dropped::Malformed) > 500 && stats.delivered == 0, "{stats:?}");
+    assert_flat(before, "mesh noise");
+    assert!(conn.close_reason().is_none(), "noise between the lengths costs nobody the connection");
+    still_serves(&victim).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_breaks_the_mesh_protocol_loses_the_connection() {
+    let victim = mesh_victim().await;
+    let attacker = Attacker::paired(21, &victim).await;
+    let before = resident_bytes();
+    for (what, bytes) in [
+        ("an empty frame", [&MESH_HELLO[..], &[0, 0]].concat()),
+        ("a frame that is too large", [&MESH_HELLO[..], &[0x40, 0x01]].concat()),
+        ("no hello", vec![0, 1, 0xf0]),
+        ("another frame first", vec![0, 9, 0xc0, 1, 2, 3, 4, 5, 6, 7, 8]),
+        ("another version", vec![0, 12, 0xf0, 0xa4, 0, 1, 1, 0x82, 7, 9, 2, 0, 6, 0]),
+    ] {
+        let conn = attacker.connect(&victim, ALPN_MESH).await;
+        let (mut send, _recv) = conn.open_bi().await.unwrap();
+        send.write_all(&bytes).await.unwrap();
+        let end = soon(what, conn.closed()).await;
+        let iroh::endpoint::ConnectionError::ApplicationClosed(close) = end else {
+            panic!("{what}: {end}");
+        };
+        assert_eq!(close.error_code, 6_u32.into(), "{what}");
+    }
+    assert_flat(before, "broken mesh connections");
+    still_serves(&victim).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_gets_no_mesh_port() {
+    let victim = mesh_victim().await;
+    let stranger = Attacker::new(22).await;
+    let conn = stranger.connect(&victim, ALPN_MESH).await;
+    let end = soon("the victim closes", conn.closed()).await;
+    let iroh::endpoint::ConnectionError::ApplicationClosed(close) = end else { panic!("{end}") };
+    assert_eq!(close.error_code, 2_u32.into());
+    assert!(victim.mesh().unwrap().snapshot().await.unwrap().ports.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use super::Inner;
 use super::pool::NotInserted;
-use crate::carrier::{ALPN_LINK, Conn, ConnLost, RecvStream, SendStream, code, memory};
+use crate::carrier::{ALPN_LINK, ALPN_MESH, Conn, ConnLost, RecvStream, SendStream, code, memory};
 use crate::link::driver::{Carriage, drive_responder};
 use crate::link::shared::LinkShared;
 use crate::link::{Link, Stream};
@@ -74,11 +74,12 @@ async fn accept_quic(inner: &Arc<Inner>) {
 /// A connection finished its handshake: does this device know the peer?
 fn arrived(inner: &Arc<Inner>, conn: Conn, alpn: &[u8]) {
     let peer = conn.peer();
-    if alpn != ALPN_LINK {
+    if alpn != ALPN_LINK && alpn != ALPN_MESH {
         inner.pairing_arrived(conn);
         return;
     }
     match inner.store.trust().trust(&peer) {
+        Some(trust) if trust.is_trusted() && alpn == ALPN_MESH => inner.mesh_arrived(conn),
         Some(trust) if trust.is_trusted() => inner.adopt(conn),
         Some(crate::store::Trust::Revoked) => {
             inner.audit_rejected(peer, "revoked");

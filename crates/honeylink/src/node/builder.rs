@@ -20,12 +20,13 @@ use super::pool::Pool;
 use super::{Carriers, Inner, Node, accept};
 use crate::carrier::memory::MemoryNetwork;
 use crate::carrier::quic::{BindError, QuicCarrier};
-use crate::carrier::{ALPN_LINK, ALPN_PAIR};
+use crate::carrier::{ALPN_LINK, ALPN_MESH, ALPN_PAIR};
 use crate::clock::Clock;
 use crate::discovery::interfaces::{self, Interface};
 use crate::discovery::{
     Announcement, Capabilities, Config, Discovery, DiscoveryError, PairingHint, Scope, TxtRecord,
 };
+use crate::mesh::{MeshOptions, Start};
 use crate::store::Store;
 use crate::store::audit::AuditLog;
 use crate::store::home::{Home, HomeLayout};
@@ -83,6 +84,9 @@ pub enum BuildError {
     /// The durable state cannot be used.
     #[error(transparent)]
     Store(#[from] crate::store::OpenStoreError),
+    /// What the mesh remembers cannot be read.
+    #[error(transparent)]
+    Mesh(#[from] crate::store::StateError),
     /// The sockets could not be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -106,6 +110,7 @@ pub struct NodeBuilder {
     memory: Option<MemoryNetwork>,
     session: SessionConfig,
     discovery: DiscoverySetting,
+    mesh: Option<MeshOptions>,
 }
 
 /// Whether and how a node discovers others.
@@ -192,6 +197,14 @@ impl NodeBuilder {
         self
     }
 
+    /// Takes part in the mesh: connections to every paired device around, and messages over several hops. Default: no,
+    /// because each such connection is kept alive.
+    #[must_use]
+    pub fn mesh(mut self, options: MeshOptions) -> Self {
+        self.mesh = Some(options);
+        self
+    }
+
     /// How long a link waits for another connection before it gives up. Default 5 minutes.
     #[must_use]
     pub fn suspended_max(mut self, duration: Duration) -> Self {
@@ -217,7 +230,8 @@ impl NodeBuilder {
         getrandom::fill(&mut seed).map_err(|e| BuildError::Entropy(e.to_string()))?;
         let mut rng = Rng::from_seed(seed);
         let (key, store, home) = self.open_state(&mut rng)?;
-        let alpns = [ALPN_LINK, ALPN_PAIR];
+        let alpns = [ALPN_LINK, ALPN_PAIR, ALPN_MESH];
+        let alpns = if self.mesh.is_some() { &alpns[..] } else { &alpns[..2] };
         let id = key.id();
         let mut incoming = None;
         let carriers = match &self.memory {
@@ -232,16 +246,23 @@ impl NodeBuilder {
         };
         let discovery = self.start_discovery(id, &name, &carriers)?;
         let desk_rng = Rng::from_seed(rng.bytes());
+        let (store, clock) = (Arc::new(store), Clock::start());
+        let mesh = match &self.mesh {
+            Some(options) => {
+                Some(Start::load(options, key, Rng::from_seed(rng.bytes()), clock, store.clone())?)
+            }
+            None => None,
+        };
         let inner = Arc::new(Inner {
             id,
             name: Mutex::new(name),
             device_type: self.device_type,
             reach: self.reach,
             session: self.session,
-            clock: Clock::start(),
+            clock,
             rng: Mutex::new(rng),
             carriers,
-            store: Arc::new(store),
+            store,
             rejections: Mutex::new(super::peers::RejectionWindow::new()),
             audit: home.as_ref().map(|home| AuditLog::new(home.layout().audit())),
             home,
@@ -250,6 +271,7 @@ impl NodeBuilder {
             listeners: Listeners::default(),
             discovery,
             pairing: Arc::new(PairingHub::new(desk_rng)),
+            mesh: mesh.as_ref().map(|mesh| mesh.shared.clone()),
             strangers: Arc::new(Semaphore::new(STRANGER_CONNECTIONS_MAX)),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -260,6 +282,10 @@ impl NodeBuilder {
         inner.mark_known();
         inner.tasks.spawn(inner.clone().announce_desk());
         inner.tasks.spawn(inner.clone().watch_nearby());
+        if let Some(mesh) = mesh {
+            inner.tasks.spawn(inner.clone().keep_mesh(mesh.shared.clone()));
+            inner.tasks.spawn(mesh.run(inner.stop.clone()));
+        }
         Ok(Node { inner })
     }
 

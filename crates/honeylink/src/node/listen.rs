@@ -41,6 +41,11 @@ impl Listeners {
         locked(&self.table).get(protocol).cloned()
     }
 
+    /// The protocols somebody listens for, in bytewise order.
+    pub(super) fn names(&self) -> Vec<String> {
+        locked(&self.table).keys().cloned().collect()
+    }
+
     /// Ends every listener.
     pub(super) fn close(&self) {
         locked(&self.table).clear();

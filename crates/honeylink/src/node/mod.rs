@@ -5,6 +5,7 @@ mod accept;
 mod builder;
 mod dial;
 mod listen;
+mod mesh;
 mod nearby;
 mod pairing;
 mod peers;
@@ -82,6 +83,8 @@ pub(crate) struct Inner {
     listeners: listen::Listeners,
     discovery: Option<Discovery>,
     pairing: Arc<pairing::PairingHub>,
+    /// If this node takes part in the mesh.
+    mesh: Option<Arc<crate::mesh::Shared>>,
     /// Room for connections of devices that are not paired.
     strangers: Arc<Semaphore>,
     tasks: TaskTracker,
@@ -272,6 +275,16 @@ impl Node {
         self.inner.random()
     }
 
+    /// A random name for a mesh message.
+    pub(crate) fn random_name(&self) -> u64 {
+        u64::from_be_bytes(self.inner.random())
+    }
+
+    /// Who is paired changed behind the node's back: tests do that.
+    pub(crate) fn look_at_peers(&self) {
+        self.inner.mesh_look();
+    }
+
     /// The peers with a live connection.
     #[must_use]
     pub fn connected(&self) -> Vec<ConnectedPeer> {
@@ -374,6 +387,7 @@ impl Inner {
         if let Some(addr) = conn.remote_addr() {
             self.store.trust().connected(&conn.peer(), addr, crate::clock::unix_ms());
         }
+        self.mesh_seen(&conn.peer());
         let inner = self.clone();
         self.tasks.spawn(async move { accept::serve(&inner, conn).await });
     }

@@ -57,10 +57,12 @@ impl Inner {
     fn sighted(&self, device: &Device) {
         let sighting = Sighting { name: Some(&device.name), device_type: Some(device.device_type) };
         self.store.trust().touch(&device.id, &sighting, unix_ms());
+        self.mesh_seen(&device.id);
     }
 
     /// Tells discovery which devices are ours, so that it keeps them and reports impostors.
     pub(super) fn mark_known(&self) {
+        self.mesh_look();
         if let Some(discovery) = &self.discovery {
             let peers = self.store.trust().list();
             let known = peers.into_iter().filter(|p| p.trust.is_trusted()).map(|p| (p.id, p.name));

@@ -100,6 +100,9 @@ impl Inner {
     /// for a peer that may not come back.
     fn part_from(&self, id: &DeviceId, code: u32, reason: &str) {
         self.pool.close_peer(id, code, reason);
+        if let Some(mesh) = &self.mesh {
+            mesh.part(*id);
+        }
         for link in self.pool.links_of(id) {
             link.abandon(CloseCode::NotAllowed, reason);
         }

@@ -1,0 +1,245 @@
+//! The mesh between real nodes: the same promises over the memory carrier and over QUIC on loopback.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use honeylink::mesh::{
+    MeshEvent, MeshHandle, MeshOptions, MeshSendError, Messages, SendOptions, Step, Topic,
+};
+use honeylink::store::{NewPeer, OnNameTaken, PairingMethod};
+use honeylink::{MemoryNetwork, Node, Reach, testing};
+
+const PATIENCE: Duration = Duration::from_secs(40);
+
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited too long: {what}"),
+    }
+}
+
+/// Where the nodes live.
+#[derive(Clone)]
+enum Backend {
+    Memory(MemoryNetwork),
+    Loopback,
+}
+
+impl Backend {
+    async fn node(&self, name: &str, home: Option<&Path>, options: MeshOptions) -> Node {
+        let builder = Node::builder().name(name).reach(Reach::Loopback).discovery(false).mesh(options);
+        let builder = match self {
+            Self::Memory(network) => builder.memory(network),
+            Self::Loopback => builder,
+        };
+        let builder = if let Some(home) = home { builder.home(home) } else { builder };
+        builder.build().await.unwrap()
+    }
+
+    /// Two devices that trust each other and cannot reach each other.
+    fn acquaint(&self, a: &Node, b: &Node) {
+        if let Self::Memory(network) = self {
+            network.part(a.id(), b.id());
+        }
+        for (here, there) in [(a, b), (b, a)] {
+            let peer = NewPeer {
+                id: there.id(),
+                name: None,
+                announced_name: there.name(),
+                device_type: there.device_type(),
+                method: PairingMethod::Code,
+            };
+            here.store().trust().pair(&peer, OnNameTaken::Disambiguate, 0).unwrap();
+        }
+    }
+
+    /// A to B to C, where A and C know each other and have no connection.
+    async fn row(&self, relay: &Path) -> [Node; 3] {
+        let a = self.node("a", None, MeshOptions::default()).await;
+        let b = self.node("b", Some(relay), MeshOptions::default()).await;
+        let c = self.node("c", None, MeshOptions::default()).await;
+        self.acquaint(&a, &c);
+        testing::introduce(&a, &b).unwrap();
+        testing::introduce(&b, &c).unwrap();
+        [a, b, c]
+    }
+}
+
+fn mesh(node: &Node) -> MeshHandle {
+    node.mesh().unwrap()
+}
+
+fn inbox(node: &Node) -> Messages {
+    mesh(node).messages(Topic::APPLICATION).unwrap()
+}
+
+/// Waits until a node has that many ports.
+async fn ports(node: &Node, count: usize) {
+    let mesh = mesh(node);
+    let mut events = mesh.events();
+    soon("ports", async {
+        while mesh.snapshot().await.unwrap().ports.len() != count {
+            events.recv().await.unwrap();
+        }
+    })
+    .await;
+}
+
+async fn stop(nodes: impl IntoIterator<Item = Node>) {
+    for node in nodes {
+        assert_eq!(node.shutdown().await.stuck_tasks, 0, "{}", node.name());
+    }
+}
+
+async fn a_message_crosses_a_relay_once_and_its_sender_gets_the_receipt(backend: Backend) {
+    let home = tempfile::tempdir().unwrap();
+    let [a, b, c] = backend.row(home.path()).await;
+    ports(&b, 2).await;
+    let mut messages = inbox(&c);
+    for text in ["one", "two", "three"] {
+        let mut sending = soon("send", mesh(&a).send("c", text, SendOptions::default())).await.unwrap();
+        let message = soon("message", messages.next()).await.unwrap();
+        assert_eq!((message.from, &message.payload[..]), (a.id(), text.as_bytes()));
+        assert_eq!(message.hops, 2);
+        soon("receipt", sending.delivered()).await.unwrap();
+        assert_eq!(sending.step(), Step::Delivered);
+    }
+    let trace = mesh(&a).trace("c").await.unwrap();
+    assert_eq!(trace.ways[0].hops, 2, "{trace:?}");
+    assert_eq!(mesh(&b).snapshot().await.unwrap().mesh.stats.delivered, 0);
+    assert_eq!(mesh(&c).snapshot().await.unwrap().mesh.stats.delivered, 3);
+    stop([a, b, c]).await;
+}
+
+async fn a_message_waits_for_a_relay_that_restarts(backend: Backend) {
+    let home = tempfile::tempdir().unwrap();
+    let [a, b, c] = backend.row(home.path()).await;
+    ports(&b, 2).await;
+    b.shutdown().await;
+    drop(b);
+    let mut sending = soon("send", mesh(&a).send("c", "hello", SendOptions::default())).await.unwrap();
+    let b = backend.node("b", Some(home.path()), MeshOptions::default()).await;
+    // Where they are is remembered by the ones that dial; the new socket has a new port.
+    for other in [&a, &c] {
+        testing::introduce(&b, other).unwrap();
+    }
+    let mut messages = inbox(&c);
+    assert_eq!(soon("message", messages.next()).await.unwrap().payload, "hello");
+    soon("receipt", sending.delivered()).await.unwrap();
+    stop([a, b, c]).await;
+}
+
+async fn without_relaying_nothing_is_passed_on(backend: Backend) {
+    let home = tempfile::tempdir().unwrap();
+    let [a, b, c] = backend.row(home.path()).await;
+    b.shutdown().await;
+    drop(b);
+    let b = backend.node("b", Some(home.path()), MeshOptions::default().relay(false)).await;
+    for other in [&a, &c] {
+        testing::introduce(&b, other).unwrap();
+    }
+    ports(&b, 2).await;
+    let options = SendOptions::default().lifetime(Duration::from_secs(2));
+    let mut sending = soon("send", mesh(&a).send("c", "hello", options)).await.unwrap();
+    assert!(soon("failure", sending.delivered()).await.is_err());
+    let mut sending = soon("send", mesh(&a).send("b", "hello", SendOptions::default())).await.unwrap();
+    soon("receipt", sending.delivered()).await.unwrap();
+    stop([a, b, c]).await;
+}
+
+async fn a_device_that_is_forgotten_loses_its_port_and_gets_no_other(backend: Backend) {
+    let a = backend.node("a", None, MeshOptions::default()).await;
+    let b = backend.node("b", None, MeshOptions::default()).await;
+    testing::introduce(&a, &b).unwrap();
+    ports(&a, 1).await;
+    a.forget_peer(b.id()).await.unwrap();
+    ports(&a, 0).await;
+    ports(&b, 0).await;
+    let mut sending = soon("send", mesh(&b).send("a", "hello", SendOptions::default())).await.unwrap();
+    let refused = soon("send", mesh(&a).send(b.id(), "hello", SendOptions::default())).await;
+    assert!(matches!(refused, Err(MeshSendError::Target(_))), "{refused:?}");
+    let more = tokio::time::timeout(Duration::from_secs(2), sending.delivered()).await;
+    assert!(more.is_err(), "{more:?}");
+    stop([a, b]).await;
+}
+
+async fn what_nobody_took_before_the_node_stopped_is_handed_over_after(backend: Backend) {
+    let home = tempfile::tempdir().unwrap();
+    let a = backend.node("a", None, MeshOptions::default()).await;
+    let b = backend.node("b", Some(home.path()), MeshOptions::default()).await;
+    testing::introduce(&a, &b).unwrap();
+    for text in ["one", "two"] {
+        let mut sending = soon("send", mesh(&a).send("b", text, SendOptions::default())).await.unwrap();
+        soon("receipt", sending.delivered()).await.unwrap();
+    }
+    let mut messages = inbox(&b);
+    assert_eq!(soon("message", messages.next()).await.unwrap().payload, "one");
+    assert_eq!(soon("message", messages.next()).await.unwrap().payload, "two");
+    drop(messages);
+    b.shutdown().await;
+    drop(b);
+    let b = backend.node("b", Some(home.path()), MeshOptions::default()).await;
+    let mut messages = inbox(&b);
+    let again = soon("message", messages.next()).await.unwrap();
+    assert_eq!(again.payload, "two", "the one before was dealt with");
+    stop([a, b]).await;
+}
+
+async fn both_ends_keep_one_connection(backend: Backend) {
+    let mut nodes = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let node = backend.node(name, None, MeshOptions::default()).await;
+        for other in &nodes {
+            testing::introduce(&node, other).unwrap();
+        }
+        nodes.push(node);
+    }
+    for node in &nodes {
+        ports(node, 3).await;
+    }
+    stop(nodes).await;
+}
+
+macro_rules! on_both {
+    ($($name:ident),* $(,)?) => {
+        mod memory {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::Backend::Memory(honeylink::MemoryNetwork::new())).await;
+            })*
+        }
+        mod quic {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                super::$name(super::Backend::Loopback).await;
+            })*
+        }
+    };
+}
+
+on_both!(
+    a_message_crosses_a_relay_once_and_its_sender_gets_the_receipt,
+    a_message_waits_for_a_relay_that_restarts,
+    without_relaying_nothing_is_passed_on,
+    a_device_that_is_forgotten_loses_its_port_and_gets_no_other,
+    what_nobody_took_before_the_node_stopped_is_handed_over_after,
+    both_ends_keep_one_connection,
+);
+
+#[tokio::test]
+async fn a_node_without_a_mesh_says_so_and_is_asked_rarely() {
+    let network = MemoryNetwork::new();
+    let a = Node::builder().name("a").memory(&network).mesh(MeshOptions::default()).build().await.unwrap();
+    let b = Node::builder().name("b").memory(&network).build().await.unwrap();
+    assert!(b.mesh().is_none());
+    let mut events = mesh(&a).events();
+    testing::introduce(&a, &b).unwrap();
+    let mut sending = mesh(&a).send("b", "hello", SendOptions::default()).await.unwrap();
+    let more = tokio::time::timeout(Duration::from_secs(1), sending.delivered()).await;
+    assert!(more.is_err(), "{more:?}");
+    while let Ok(event) = events.try_recv() {
+        assert!(!matches!(event, MeshEvent::PortUp(_)), "{event:?}");
+    }
+    stop([a, b]).await;
+}
