@@ -97,5 +97,5 @@ fn a_code_that_nobody_shows_or_that_is_none_pairs_nobody() {
     assert!(began.elapsed() < std::time::Duration::from_secs(12), "a person waits: {:?}", began.elapsed());
     assert_eq!(pair.last()["error"]["code"], "pairing_not_open");
     anna.run(&["pair", "7-ambr-anchor", "--yes"]).exits(2).says("ambr").says("amber");
-    anna.run(&["pair", "hello", "--yes"]).exits(2).says("number");
+    anna.run(&["pair", "hello", "--yes"]).exits(4).says("no device nearby is called that");
 }
