@@ -306,3 +306,31 @@ async fn a_person_can_give_up_while_the_peer_is_away() {
     soon("leave", leaving).await.unwrap();
     assert!(ended.result.as_ref().is_err_and(|error| error.is_cancelled()), "{:?}", ended.result);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_dropped_in_the_middle_is_listed_as_interrupted_and_can_be_given_up() {
+    let (from, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (a, b) = friends().await;
+    let at_a = Files::start(&a, policy(from.path(), Accept::Nothing)).unwrap();
+    let at_b = Files::start(&b, policy(into.path(), Accept::Everything)).unwrap();
+    let mut ended = at_b.events();
+    let paths = [file(from.path(), "film.mkv", CUT_BYTES)];
+    let handle = Handle::new();
+    let mut progress = handle.progress();
+    tokio::select! {
+        _ = at_a.send("b", &paths, handle) => panic!("it was through before it could be dropped"),
+        seen = progress.wait_for(|p| p.bytes_done >= 1 << 20) => drop(seen.unwrap()),
+    }
+    let over = async { while !matches!(ended.recv().await.unwrap(), FileEvent::Ended(_)) {} };
+    soon("the receiver notices", over).await;
+    let there = b.store().transfers().list()[0].clone();
+    assert_eq!(there.state, TransferState::Paused);
+    assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 1, "its partial folder");
+    at_b.discard(&there.id).await.unwrap();
+    assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 0);
+    assert!(b.store().transfers().list().is_empty());
+    assert!(at_b.discard(&there.id).await.is_err());
+    a.shutdown().await;
+    let here = a.store().transfers().list()[0].clone();
+    assert_eq!((here.state, here.total_bytes, here.files), (TransferState::Paused, CUT_BYTES as u64, 1));
+}

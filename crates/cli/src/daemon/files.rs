@@ -9,7 +9,7 @@ use axum::extract::{Path, State};
 use axum::response::Response;
 use honeylink::node::{FetchStream, PairingEvent, PairingOptions};
 use honeylink::pairing::Purpose;
-use honeylink::services::files::{Accept, FileError, FileEvent, Policy, Running};
+use honeylink::services::files::{Accept, DiscardError, FileError, FileEvent, Policy, Running};
 use honeylink::transfer::{Durability, Handle};
 use honeylink_api::{
     AcceptPolicy, ErrorBody, ErrorCode, ReceiveEvent, ReceiveRequest, SendRequest, Transfer, TransferAnswer,
@@ -271,17 +271,14 @@ pub(super) async fn answer(
 
 /// `DELETE /v1/transfers/{id}`
 pub(super) async fn cancel(State(daemon): State<Arc<Daemon>>, Path(id): Path<String>) -> Answer<Value> {
-    let id = transfers::id(&id)?;
-    if let Some(handle) = daemon.files.handle(&id) {
-        handle.cancel();
-        return Ok(Json(json!({})));
-    }
-    let store = daemon.node.store().clone();
-    let removed = tokio::task::spawn_blocking(move || store.transfers().remove(&id)).await;
-    match removed {
-        Ok(Ok(_)) => Ok(Json(json!({}))),
-        Ok(Err(error)) => Err(ErrorBody::new(ErrorCode::NotFound, error.to_string()).into()),
-        Err(error) => Err(ErrorBody::new(ErrorCode::Internal, error.to_string()).into()),
+    match daemon.files.discard(&transfers::id(&id)?).await {
+        Ok(()) => Ok(Json(json!({}))),
+        Err(error @ DiscardError::Log(_)) => {
+            Err(ErrorBody::new(ErrorCode::NotFound, error.to_string()).into())
+        }
+        Err(error @ DiscardError::Disk(_)) => {
+            Err(ErrorBody::new(ErrorCode::Permission, error.to_string()).into())
+        }
     }
 }
 

@@ -144,7 +144,7 @@ struct Pace {
     at: Time,
 }
 
-/// The estimator of one path. See the [module](self) for its rule.
+/// The estimator of one path. See the module for its rule.
 #[derive(Clone, Debug)]
 pub struct Capacity {
     config: Config,

@@ -265,6 +265,11 @@ impl Node {
         self.inner.tasks.spawn(async move { over.run_until_cancelled(task).await });
     }
 
+    /// Runs a short task that a shutdown waits for instead of cancelling it.
+    pub(crate) fn spawn_to_its_end(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.inner.tasks.spawn(task);
+    }
+
     /// Writes a line of the audit log, if this node keeps one.
     pub(crate) fn audit(&self, event: &crate::store::audit::AuditEvent<'_>) {
         self.inner.audit(event);

@@ -237,6 +237,14 @@ impl TransferLog {
         }
     }
 
+    /// Notes how large a transfer is, once that is known; the next write puts it on disk. An unknown id is ignored.
+    pub(crate) fn sized(&self, id: &TransferId, files: u64, total_bytes: u64, done_bytes: u64) {
+        if let Some(entry) = self.mirror().get_mut(id) {
+            let record = &mut entry.record;
+            (record.files, record.total_bytes, record.done_bytes) = (files, total_bytes, done_bytes);
+        }
+    }
+
     /// Removes a transfer from the list. Blocks for one fsync.
     ///
     /// # Errors

@@ -51,6 +51,7 @@ pub use pipe::copy_pipe;
 pub use receive::{Decision, Durability, ReceiveOptions, ReceiveReport, receive};
 pub use send::{SendOptions, SendReport, send};
 pub use source::{Note, Sources};
+pub(crate) use staging::discard_part;
 
 /// Content bytes in one block or buffer. Large enough that a wake-up per block costs nothing, small enough that the
 /// block is still in the second-level cache when it is hashed after it was read.

@@ -46,7 +46,7 @@ impl Staging {
     ) -> Result<Self, ReceiveError> {
         std::fs::create_dir_all(into).map_err(|e| DiskError::new("create folder", into, e))?;
         let into_folder = disk::open_folder(into).map_err(|e| DiskError::new("open folder", into, e))?;
-        let name = staging_name(offer, scope);
+        let name = staging_name(&offer.id, &offer.name, scope);
         // While we waited for the lock, the former attempt may have moved everything into place and removed the folder.
         for _ in 0..OPEN_TRIES {
             let staging = Self::open_once(into, &into_folder, &name, patience)?;
@@ -162,6 +162,15 @@ impl Staging {
     }
 }
 
+/// Removes what an interrupted transfer left in `into`, if anything. It must not be moving: the caller has looked.
+pub(crate) fn discard_part(into: &Path, id: &[u8; 16], name: &str, scope: &[u8]) -> Result<(), DiskError> {
+    let path = into.join(staging_name(id, name, scope));
+    match std::fs::remove_dir_all(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DiskError::new("remove", path, error)),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 fn lock(folder: &OwnedFd, path: &Path, patience: Duration) -> Result<(), ReceiveError> {
     let started = std::time::Instant::now();
     loop {
@@ -178,13 +187,13 @@ fn lock(folder: &OwnedFd, path: &Path, patience: Duration) -> Result<(), Receive
 
 /// `NAME.<16 hex digits>.part`. Short enough to read past, long enough that a peer cannot search for an id whose folder is
 /// that of another peer's transfer.
-fn staging_name(offer: &Offer, scope: &[u8]) -> String {
+fn staging_name(id: &[u8; 16], name: &str, scope: &[u8]) -> String {
     let mut hasher = blake3::Hasher::new_derive_key("honeylink transfer staging v1");
-    hasher.update(&offer.id);
+    hasher.update(id);
     hasher.update(scope);
     let hash = hasher.finalize();
     let suffix = format!(".{}.part", data_encoding::HEXLOWER.encode(&hash.as_bytes()[..8]));
-    let name = names::repair(&offer.name);
+    let name = names::repair(name);
     let stem = &name[..name.floor_char_boundary(TRANSFER_NAME_BYTES_MAX - suffix.len())];
     format!("{stem}{suffix}")
 }

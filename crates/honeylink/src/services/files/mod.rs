@@ -27,8 +27,10 @@ use tokio::sync::{Semaphore, broadcast};
 
 use crate::carrier::PathReport;
 use crate::node::{ConnectError, ListenError, Node};
-use crate::store::transfers::{Direction, TransferId, TransferState};
-use crate::transfer::{Durability, Handle, Hash, Note, Offer, Progress, ReceiveError, SendError};
+use crate::store::transfers::{Direction, TransferId, TransferLogError, TransferState};
+use crate::transfer::{
+    DiskError, Durability, Handle, Hash, Note, Offer, Progress, ReceiveError, SendError, discard_part,
+};
 
 use table::{Entry, INCOMING_MAX, Question, Room};
 
@@ -192,6 +194,17 @@ impl FileError {
     }
 }
 
+/// Why a transfer could not be given up.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscardError {
+    /// It is not in the list, or the list cannot be written.
+    #[error(transparent)]
+    Log(#[from] TransferLogError),
+    /// What it left cannot be removed.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
 /// The file service of a node. Clones are the same service.
 #[derive(Clone, Debug)]
 pub struct Files {
@@ -296,6 +309,30 @@ impl Files {
     pub fn answer(&self, id: &TransferId, accept: bool) -> bool {
         let asking = locked(&self.shared.asked).remove(id);
         asking.is_some_and(|asking| asking.answer.send(accept).is_ok())
+    }
+
+    /// Gives up a transfer: one that moves is cancelled, one that was interrupted is taken off the list, and what it left
+    /// behind here is removed.
+    ///
+    /// # Errors
+    /// [`DiscardError`].
+    pub async fn discard(&self, id: &TransferId) -> Result<(), DiscardError> {
+        if let Some(handle) = self.handle(id) {
+            handle.cancel();
+            return Ok(());
+        }
+        let (store, id) = (self.shared.node.store().clone(), *id);
+        crate::node::on_disk(move || {
+            let record = store.transfers().find(&id).ok_or(TransferLogError::Unknown { id })?;
+            if let (true, Some(peer), Some(into)) = (record.state.is_open(), record.peer, &record.destination)
+                && record.direction == Direction::Incoming
+            {
+                discard_part(into, &id.0, &record.name, peer.as_bytes())?;
+            }
+            store.transfers().remove(&id)?;
+            Ok(())
+        })
+        .await
     }
 
     /// Steers a transfer that is under way.

@@ -104,11 +104,14 @@ impl Outgoing<'_> {
         let _running = begun.ok_or(FileError::Busy)?;
         self.shared.tell(FileEvent::Started(running));
         self.record(&name).await;
+        let abandoned = Abandoned { shared: self.shared, id: self.id, handle: &self.handle, over: false };
         let result = match via {
             Via::Link => self.over_links().await,
             Via::Fetch(stream) => self.over_fetch(*stream).await,
         };
         let result = result.map(|(report, path)| done(report, path)).map_err(Arc::new);
+        self.shared.note_size(self.id, &self.handle);
+        abandoned.over();
         self.shared.note_end(self.id, &result).await;
         let ended = Ended { id: self.id, direction: Direction::Outgoing, peer: self.peer, name, result };
         self.shared.tell(FileEvent::Ended(ended.clone()));
@@ -216,6 +219,34 @@ impl Outgoing<'_> {
     }
 }
 
+/// Notes a transfer as interrupted when its future is dropped, as when the command that waits for it is.
+struct Abandoned<'a> {
+    shared: &'a Arc<Shared>,
+    id: TransferId,
+    handle: &'a Handle,
+    over: bool,
+}
+
+impl Abandoned<'_> {
+    /// It ended by itself.
+    fn over(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Abandoned<'_> {
+    fn drop(&mut self) {
+        if self.over {
+            return;
+        }
+        self.shared.note_size(self.id, self.handle);
+        let (shared, id) = (self.shared.clone(), self.id);
+        let note =
+            async move { shared.note_state(id, TransferState::Paused, "interrupted".into(), None).await };
+        self.shared.node.spawn_to_its_end(note);
+    }
+}
+
 /// Whether another try can help. Before the first stream worked, a refusal is an answer and not an accident.
 fn may_retry(error: &FileError, broken_before: bool) -> bool {
     match error {
@@ -285,6 +316,18 @@ impl Shared {
             Ok(done) => (TransferState::Done, String::new(), Some(done.bytes)),
             Err(error) => (error.state(), error.to_string(), None),
         };
+        self.note_state(id, state, text, bytes).await;
+    }
+
+    /// What is known of a transfer's size goes into its record with the next write.
+    fn note_size(&self, id: TransferId, handle: &Handle) {
+        let now = handle.progress().borrow().clone();
+        if now.bytes_total > 0 || now.files_total > 0 {
+            self.node.store().transfers().sized(&id, now.files_total, now.bytes_total, now.bytes_done);
+        }
+    }
+
+    async fn note_state(&self, id: TransferId, state: TransferState, text: String, bytes: Option<u64>) {
         let store = self.node.store().clone();
         let noted = crate::node::on_disk(move || {
             if let Some(bytes) = bytes {
