@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::response::Response;
+use honeylink::mesh::MeshSendError;
 use honeylink::services::chat::{ChatError, ChatEvent as Happened};
 use honeylink::store::chat::{ChatLogError, MessageState};
 use honeylink_api::{ChatEvent, ChatMessage, ChatSend, ChatState, Direction, ErrorBody, ErrorCode};
@@ -32,7 +33,9 @@ fn failed(error: ChatError) -> ErrorBody {
         ChatError::TooLong { .. } | ChatError::Log(ChatLogError::TooLong { .. }) => ErrorCode::TooLarge,
         ChatError::Closed(ref why) if why.is_clean() => ErrorCode::Policy,
         ChatError::Closed(_) => ErrorCode::Unreachable,
-        ChatError::Unconfirmed(_) => ErrorCode::Timeout,
+        ChatError::Mesh(MeshSendError::Target(error)) => return failures::connect(error),
+        ChatError::Mesh(_) => ErrorCode::Unreachable,
+        ChatError::Unconfirmed(_) | ChatError::GivenUp(_) => ErrorCode::Timeout,
         ChatError::Log(_) | ChatError::State(_) => ErrorCode::Internal,
     };
     ErrorBody::new(code, error.to_string())
@@ -65,7 +68,7 @@ pub(super) async fn watch(
                 return;
             }
             line = match events.recv().await {
-                Ok(event) if only.is_none_or(|only| only == event.peer) => {
+                Ok(event) if !event.update && only.is_none_or(|only| only == event.peer) => {
                     Some(ChatEvent::Message(describe(&names, &event)))
                 }
                 Ok(_) => None,

@@ -170,6 +170,8 @@ pub(super) fn one(path: &Reported, why: &str) -> PathInfo {
             Place::Lan => Rung::Lan,
             Place::Direct => Rung::Direct,
             Place::Relayed => Rung::Relayed,
+            Place::Mesh => Rung::Mesh,
+            Place::Stored => Rung::Stored,
         },
         carrier: path.carrier.to_owned(),
         address: path.remote.clone(),

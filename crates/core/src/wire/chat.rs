@@ -5,8 +5,15 @@
 //! got = 0x02 | id [16]                                  the receiver has it on disk
 //! ```
 //!
+//! Over the mesh, where bytes cost airtime and the mesh itself confirms:
+//!
+//! ```text
+//! say = id [8] | text, UTF-8, to the end
+//! ```
+//!
 //! A message that is said twice, because a device was restarted before it heard `got`, has the same id; the receiver
-//! answers again and shows it once.
+//! answers again and shows it once. The id over the mesh is the first half of one whose second half is zero, so that a
+//! message said both ways is one message.
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 
@@ -62,14 +69,7 @@ impl ChatFrame {
             0x01 => {
                 let id = r.array("chat id")?;
                 let sent_unix_ms = r.varint("chat time")?;
-                let size = r.remaining();
-                if size > CHAT_MESSAGE_BYTES_MAX {
-                    let max = CHAT_MESSAGE_BYTES_MAX as u64;
-                    return Err(Invalid::TooLarge { what: "chat text", size: size as u64, max });
-                }
-                let text = core::str::from_utf8(r.take(size, "chat text")?)
-                    .map_err(|_| Invalid::NotText { what: "chat text" })?;
-                Self::Say { id, sent_unix_ms, text: text.to_owned() }
+                Self::Say { id, sent_unix_ms, text: rest_as_text(&mut r)? }
             }
             0x02 => Self::Got { id: r.array("chat id")? },
             _ => return Err(Invalid::Value { what: "chat frame type" }),
@@ -77,6 +77,56 @@ impl ChatFrame {
         r.finish("chat frame")?;
         Ok(frame)
     }
+}
+
+/// A chat message over the mesh.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeshSay {
+    /// Chosen at random by the sender.
+    pub id: [u8; 8],
+    /// What is said.
+    pub text: String,
+}
+
+impl MeshSay {
+    /// The same message's id on a link.
+    #[must_use]
+    pub fn link_id(&self) -> [u8; 16] {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&self.id);
+        id
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut out = BytesMut::with_capacity(8 + self.text.len());
+        out.put_slice(&self.id);
+        out.put_slice(self.text.as_bytes());
+        out.freeze()
+    }
+
+    /// Reads a message.
+    ///
+    /// # Errors
+    /// [`Invalid`], naming the field; a text over [`CHAT_MESSAGE_BYTES_MAX`] is too large.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Invalid> {
+        let mut r = Reader::new(bytes);
+        let id = r.array("chat id")?;
+        Ok(Self { id, text: rest_as_text(&mut r)? })
+    }
+}
+
+/// What is left, as a chat text.
+fn rest_as_text(r: &mut Reader<'_>) -> Result<String, Invalid> {
+    let size = r.remaining();
+    if size > CHAT_MESSAGE_BYTES_MAX {
+        let max = CHAT_MESSAGE_BYTES_MAX as u64;
+        return Err(Invalid::TooLarge { what: "chat text", size: size as u64, max });
+    }
+    let text = core::str::from_utf8(r.take(size, "chat text")?)
+        .map_err(|_| Invalid::NotText { what: "chat text" })?;
+    Ok(text.to_owned())
 }
 
 #[cfg(test)]
@@ -98,6 +148,15 @@ mod tests {
     }
 
     #[test]
+    fn golden_message_over_the_mesh_has_the_bytes_of_version_1() {
+        let say = MeshSay { id: [7; 8], text: "hé".into() };
+        let golden = [7, 7, 7, 7, 7, 7, 7, 7, b'h', 0xc3, 0xa9];
+        assert_eq!(say.encode()[..], golden);
+        assert_eq!(MeshSay::decode(&golden), Ok(say.clone()));
+        assert_eq!(say.link_id(), [7, 7, 7, 7, 7, 7, 7, 7, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
+
+    #[test]
     fn a_text_over_the_limit_is_refused() {
         let say =
             ChatFrame::Say { id: [0; 16], sent_unix_ms: 0, text: "x".repeat(CHAT_MESSAGE_BYTES_MAX + 1) };
@@ -108,6 +167,7 @@ mod tests {
         #[test]
         fn no_bytes_make_the_chat_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = ChatFrame::decode(&bytes);
+            let _ = MeshSay::decode(&bytes);
         }
     }
 }

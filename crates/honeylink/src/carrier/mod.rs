@@ -92,6 +92,10 @@ pub enum Rung {
     Direct,
     /// Through a relay that sees ciphertext only.
     Relayed,
+    /// Message by message over several hops. No link goes this way.
+    Mesh,
+    /// Kept by another device until the target shows up. No link goes this way.
+    Stored,
 }
 
 impl Rung {
@@ -103,6 +107,8 @@ impl Rung {
             Self::Lan => "direct/lan",
             Self::Direct => "direct/wide",
             Self::Relayed => "relayed",
+            Self::Mesh => "mesh",
+            Self::Stored => "stored",
         }
     }
 }

@@ -280,6 +280,11 @@ impl Node {
         self.inner.random()
     }
 
+    /// Whether there is a live connection to a device.
+    pub(crate) fn is_connected(&self, peer: &DeviceId) -> bool {
+        self.inner.pool.current(peer).is_some()
+    }
+
     /// A random name for a mesh message.
     pub(crate) fn random_name(&self) -> u64 {
         u64::from_be_bytes(self.inner.random())

@@ -2,9 +2,15 @@
 //!
 //! A message is delivered when the other device has written it to its disk and said so. One that was not confirmed stays
 //! `pending` in the log.
+//!
+//! It goes by a link. Where none can be made and the node has a mesh, it goes over that (`over_mesh`): perhaps over
+//! several hops, perhaps kept by another device for hours. The log says which way each message went, and one that went
+//! both ways is shown once.
+
+mod over_mesh;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,10 +18,12 @@ use honeylink_core::identity::DeviceId;
 use honeylink_core::limits::CHAT_MESSAGE_BYTES_MAX;
 use honeylink_core::wire::chat::ChatFrame;
 use tokio::sync::{broadcast, oneshot};
+use tokio::time::Instant;
 
-use crate::carrier::PathReport;
+use crate::carrier::{PathReport, Rung};
 use crate::clock::unix_ms;
 use crate::link::{Link, LinkClosed};
+use crate::mesh::{Failure, MeshSendError};
 use crate::node::{ConnectError, ListenError, Node, Target};
 use crate::store::StateError;
 use crate::store::chat::{Appended, ChatLogError, MessageState, NewMessage};
@@ -24,6 +32,10 @@ use crate::store::chat::{Appended, ChatLogError, MessageState, NewMessage};
 pub const PROTOCOL: &str = "honeylink/chat/1";
 /// How long `send` waits for the other device's confirmation.
 const CONFIRM_MAX: Duration = Duration::from_secs(15);
+/// How long a link is tried where there is a mesh to fall back on.
+const LINK_MAX: Duration = Duration::from_secs(4);
+/// For how long a device that no link reached is written to over the mesh at once.
+const OUT_OF_REACH: Duration = Duration::from_secs(60);
 /// Events a slow watcher may fall behind.
 const EVENT_QUEUE: usize = 256;
 
@@ -36,6 +48,8 @@ pub struct ChatEvent {
     pub message: NewMessage,
     /// The path it took.
     pub path: Option<PathReport>,
+    /// The message was told before, and this is what became of it since.
+    pub update: bool,
 }
 
 /// Why a message was not delivered.
@@ -59,6 +73,12 @@ pub enum ChatError {
     /// The other device has not confirmed it; it may have it or not.
     #[error("the other device did not confirm the message within {0:?}")]
     Unconfirmed(Duration),
+    /// No link could be made, and the mesh did not take it.
+    #[error("no link could be made, and over the mesh: {0}")]
+    Mesh(#[from] MeshSendError),
+    /// No link could be made, and the mesh gave it up.
+    #[error("no link could be made, and over the mesh: {0}")]
+    GivenUp(Failure),
     /// The log cannot be written.
     #[error("the message log cannot be written: {0}")]
     Log(#[from] ChatLogError),
@@ -81,6 +101,8 @@ struct Shared {
     node: Node,
     events: broadcast::Sender<ChatEvent>,
     links: Mutex<BTreeMap<DeviceId, Link>>,
+    /// Devices to which no link could be made lately: their messages go over the mesh at once.
+    out_of_reach: Mutex<BTreeMap<DeviceId, Instant>>,
     confirmations: Mutex<BTreeMap<Said, oneshot::Sender<()>>>,
 }
 
@@ -95,6 +117,7 @@ impl Chat {
             node: node.clone(),
             events: broadcast::Sender::new(EVENT_QUEUE),
             links: Mutex::new(BTreeMap::new()),
+            out_of_reach: Mutex::new(BTreeMap::new()),
             confirmations: Mutex::new(BTreeMap::new()),
         });
         let accepting = shared.clone();
@@ -103,6 +126,7 @@ impl Chat {
                 accepting.adopt(link);
             }
         });
+        over_mesh::start(&shared);
         Ok(Self { shared })
     }
 
@@ -112,7 +136,8 @@ impl Chat {
         self.shared.events.subscribe()
     }
 
-    /// Sends a message and waits until the other device has it.
+    /// Sends a message and waits until the other device has it. A message that went over the mesh may still be under way
+    /// after 15 s: then it is `pending`, and an event with `update` says what became of it.
     ///
     /// # Errors
     /// [`ChatError`]; the message stays in the log as pending or failed.
@@ -125,25 +150,56 @@ impl Chat {
         }
         let shared = &self.shared;
         let peer = shared.node.resolve(target)?;
-        let id = shared.node.random_id();
+        let id = shared.new_id();
         let mut message =
-            NewMessage { id, state: MessageState::Pending, text: text.to_owned(), at: unix_ms() };
+            NewMessage { id, state: MessageState::Pending, text: text.to_owned(), at: unix_ms(), rung: None };
         shared.log(peer, message.clone()).await?;
-        let outcome = shared.deliver(peer, &message).await;
+        let outcome = shared.carry(peer, &message).await;
         message.state = match &outcome {
-            Ok(_) => MessageState::Delivered,
-            Err(ChatError::Unconfirmed(_)) => MessageState::Pending,
+            Ok(carried) if carried.confirmed => MessageState::Delivered,
+            Ok(_) | Err(ChatError::Unconfirmed(_)) => MessageState::Pending,
             Err(_) => MessageState::Failed,
         };
-        shared.set_state(peer, id, message.state).await?;
-        let event = ChatEvent { peer, message, path: outcome? };
+        message.rung = outcome.as_ref().ok().and_then(|carried| carried.path.as_ref()).map(|path| path.rung);
+        shared.set_state(peer, id, message.state, message.rung).await?;
+        let event = ChatEvent { peer, message, path: outcome?.path, update: false };
         // Nobody may be watching.
         let _ = shared.events.send(event.clone());
         Ok(event)
     }
 }
 
+/// How a message went.
+#[derive(Clone, Debug, PartialEq)]
+struct Carried {
+    path: Option<PathReport>,
+    /// The other device has it.
+    confirmed: bool,
+}
+
 impl Shared {
+    /// Sends a message the best way there is.
+    async fn carry(self: &Arc<Self>, peer: DeviceId, message: &NewMessage) -> Result<Carried, ChatError> {
+        let by_link = async {
+            let path = self.deliver(peer, message).await?;
+            self.in_reach(&peer);
+            Ok(Carried { path, confirmed: true })
+        };
+        let Some(mesh) = self.node.mesh() else {
+            return by_link.await;
+        };
+        if !self.is_out_of_reach(&peer) {
+            match tokio::time::timeout(LINK_MAX, by_link).await {
+                Ok(Err(error)) if !wants_mesh(&error) => return Err(error),
+                Ok(Ok(carried)) => return Ok(carried),
+                Ok(Err(_)) | Err(_) => {}
+            }
+            self.confirmations().remove(&(peer, message.id));
+            self.out_of_reach().insert(peer, Instant::now());
+        }
+        self.carry_over_mesh(&mesh, peer, message).await
+    }
+
     /// Says the message on a link and waits for the confirmation; gives the path it took.
     async fn deliver(
         self: &Arc<Self>,
@@ -152,7 +208,7 @@ impl Shared {
     ) -> Result<Option<PathReport>, ChatError> {
         let link = self.link_to(peer).await?;
         let (sender, confirmed) = oneshot::channel();
-        self.confirmations.lock().unwrap_or_else(PoisonError::into_inner).insert((peer, message.id), sender);
+        self.confirmations().insert((peer, message.id), sender);
         let frame = ChatFrame::Say { id: message.id, sent_unix_ms: message.at, text: message.text.clone() };
         let said = async {
             if let Err(error) = link.send(frame.encode()).await {
@@ -169,8 +225,26 @@ impl Shared {
         };
         let outcome =
             tokio::time::timeout(CONFIRM_MAX, said).await.unwrap_or(Err(ChatError::Unconfirmed(CONFIRM_MAX)));
-        self.confirmations.lock().unwrap_or_else(PoisonError::into_inner).remove(&(peer, message.id));
+        self.confirmations().remove(&(peer, message.id));
         outcome
+    }
+
+    fn confirmations(&self) -> MutexGuard<'_, BTreeMap<Said, oneshot::Sender<()>>> {
+        self.confirmations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn out_of_reach(&self) -> MutexGuard<'_, BTreeMap<DeviceId, Instant>> {
+        self.out_of_reach.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_reach(&self, peer: &DeviceId) {
+        self.out_of_reach().remove(peer);
+    }
+
+    /// Whether trying a link would only cost time.
+    fn is_out_of_reach(&self, peer: &DeviceId) -> bool {
+        let lately = self.out_of_reach().get(peer).is_some_and(|at| at.elapsed() < OUT_OF_REACH);
+        lately && !self.node.is_connected(peer)
     }
 
     /// The open chat link to a peer, or a new one.
@@ -187,6 +261,7 @@ impl Shared {
     /// Reads a link until it ends.
     fn adopt(self: &Arc<Self>, link: Link) {
         let peer = link.peer();
+        self.in_reach(&peer);
         self.links.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, link.clone());
         let shared = self.clone();
         self.node.spawn(async move {
@@ -213,23 +288,13 @@ impl Shared {
                 Err(())
             }
             Ok(ChatFrame::Say { id, text, .. }) => {
-                let message = NewMessage { id, state: MessageState::Received, text, at: unix_ms() };
-                match self.log(peer, message.clone()).await {
-                    Ok(Appended::New { .. }) => {
-                        // Nobody may be watching.
-                        let _ = self.events.send(ChatEvent { peer, message, path: link.path() });
-                    }
-                    Ok(Appended::Duplicate { .. }) => {}
-                    Err(error) => {
-                        tracing::error!(%error, "a message could not be kept and is not confirmed");
-                        return Ok(());
-                    }
+                if self.arrived(peer, id, text, link.path()).await.is_err() {
+                    return Ok(());
                 }
                 link.send(ChatFrame::Got { id }.encode()).await.map_err(|_| ())
             }
             Ok(ChatFrame::Got { id }) => {
-                let waiting =
-                    self.confirmations.lock().unwrap_or_else(PoisonError::into_inner).remove(&(peer, id));
+                let waiting = self.confirmations().remove(&(peer, id));
                 if let Some(waiting) = waiting {
                     // The sender may have given up waiting.
                     let _ = waiting.send(());
@@ -244,14 +309,59 @@ impl Shared {
         }
     }
 
+    /// Keeps a message of the peer and tells of it, once. On error it is not to be confirmed.
+    async fn arrived(
+        &self,
+        peer: DeviceId,
+        id: [u8; 16],
+        text: String,
+        path: Option<PathReport>,
+    ) -> Result<(), ChatLogError> {
+        let rung = path.as_ref().map(|path| path.rung);
+        let message = NewMessage { id, state: MessageState::Received, text, at: unix_ms(), rung };
+        match self.log(peer, message.clone()).await {
+            Ok(Appended::New { .. }) => {
+                // Nobody may be watching.
+                let _ = self.events.send(ChatEvent { peer, message, path, update: false });
+                Ok(())
+            }
+            Ok(Appended::Duplicate { .. }) => Ok(()),
+            Err(error) => {
+                tracing::error!(%error, "a message could not be kept and is not confirmed");
+                Err(error)
+            }
+        }
+    }
+
     async fn log(&self, peer: DeviceId, message: NewMessage) -> Result<Appended, ChatLogError> {
         let store = self.node.store().clone();
         crate::node::on_disk(move || store.chat().append(&peer, &message)).await
     }
 
-    async fn set_state(&self, peer: DeviceId, id: [u8; 16], state: MessageState) -> Result<(), ChatLogError> {
+    async fn set_state(
+        &self,
+        peer: DeviceId,
+        id: [u8; 16],
+        state: MessageState,
+        rung: Option<Rung>,
+    ) -> Result<(), ChatLogError> {
         let store = self.node.store().clone();
-        crate::node::on_disk(move || store.chat().set_state(&peer, &id, state)).await
+        crate::node::on_disk(move || store.chat().set_state(&peer, &id, state, rung)).await
+    }
+}
+
+/// Whether a message that a link did not deliver for this reason may go over the mesh: not if the other device refused it.
+fn wants_mesh(error: &ChatError) -> bool {
+    match error {
+        ChatError::Connect(ConnectError::Unreachable { .. }) | ChatError::Unconfirmed(_) => true,
+        ChatError::Closed(why) => !why.is_clean(),
+        ChatError::Connect(_)
+        | ChatError::Empty
+        | ChatError::TooLong { .. }
+        | ChatError::Mesh(_)
+        | ChatError::GivenUp(_)
+        | ChatError::Log(_)
+        | ChatError::State(_) => false,
     }
 }
 

@@ -3,10 +3,11 @@
 //! Two tables: messages by `(peer, sequence)`, and `(peer, message id) -> sequence` to notice a message that arrives twice.
 //! A third holds how far the user has read. Sequences of a peer have no gaps: only the oldest is ever removed.
 //!
-//! Record version 1, key: peer (32), sequence (8):
+//! Record version 2, key: peer (32), sequence (8). Version 1 had no rung.
 //!
 //! ```text
-//! state (1) id (16) at (varint, unix ms) text (text)
+//! state (1) id (16) at (varint, unix ms) text (text) rung (1: 0 unknown, 1 local, 2 direct/lan, 3 direct/wide, 4 relayed,
+//!                                                          5 mesh, 6 stored)
 //! ```
 
 use std::fmt;
@@ -21,6 +22,7 @@ use redb::{ReadableTable, TableDefinition, TableHandle as _};
 use super::db::{StateDb, StateError};
 use super::limits::{CHAT_LIST_MAX, CHAT_MESSAGES_PER_PEER_MAX, CHAT_TEXT_BYTES_MAX};
 use super::record::{self, RecordError, Unreadable};
+use crate::carrier::Rung;
 
 type MessageKey = ([u8; 32], u64);
 
@@ -28,7 +30,7 @@ const MESSAGES: TableDefinition<'_, MessageKey, &[u8]> = TableDefinition::new("c
 const IDS: TableDefinition<'_, ([u8; 32], [u8; 16]), u64> = TableDefinition::new("chat_ids");
 /// Peer -> the first sequence that is not read.
 const READ: TableDefinition<'_, [u8; 32], u64> = TableDefinition::new("chat_read");
-const RECORD_VERSION: u8 = 1;
+const RECORD_VERSION: u8 = 2;
 
 /// Whose message it is and what became of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -73,6 +75,8 @@ pub struct NewMessage {
     pub text: String,
     /// When it was sent or received here, in milliseconds since 1970 (UTC).
     pub at: u64,
+    /// The way it came or went, as far as that is known.
+    pub rung: Option<Rung>,
 }
 
 /// A message in the log.
@@ -175,11 +179,33 @@ impl ChatLog {
         })?)
     }
 
-    /// Says what became of a message of ours. Blocks for one fsync.
+    /// A message by its id. Blocks for a read.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn find(&self, peer: &DeviceId, id: &[u8; 16]) -> Result<Option<NewMessage>, StateError> {
+        let peer = *peer.as_bytes();
+        self.db.read(|txn| {
+            let Some(sequence) = txn.open_table(IDS)?.get((peer, *id))?.map(|found| found.value()) else {
+                return Ok(None);
+            };
+            let key = (peer, sequence);
+            Ok(txn.open_table(MESSAGES)?.get(key)?.and_then(|found| decode(key, found.value()).ok()))
+        })
+    }
+
+    /// Says what became of a message of ours, and which way it went if that is news. One that was delivered stays so.
+    /// Blocks for one fsync.
     ///
     /// # Errors
     /// [`ChatLogError::Unknown`] if it is not in the log or not ours, or the disk.
-    pub fn set_state(&self, peer: &DeviceId, id: &[u8; 16], state: MessageState) -> Result<(), ChatLogError> {
+    pub fn set_state(
+        &self,
+        peer: &DeviceId,
+        id: &[u8; 16],
+        state: MessageState,
+        rung: Option<Rung>,
+    ) -> Result<(), ChatLogError> {
         let peer = *peer.as_bytes();
         let known = self.db.write(|txn| {
             let Some(sequence) = txn.open_table(IDS)?.get((peer, *id))?.map(|found| found.value()) else {
@@ -191,7 +217,11 @@ impl ChatLog {
             let Some(message) = found.filter(|found| found.state != MessageState::Received) else {
                 return Ok(false);
             };
-            messages.insert(key, encode(key, &NewMessage { state, ..message }).as_slice())?;
+            // Whoever waited too long for the news must not undo them.
+            let delivered = message.state == MessageState::Delivered;
+            let state = if delivered { message.state } else { state };
+            let rung = rung.or(message.rung);
+            messages.insert(key, encode(key, &NewMessage { state, rung, ..message }).as_slice())?;
             Ok(true)
         })?;
         if known { Ok(()) } else { Err(ChatLogError::Unknown) }
@@ -321,18 +351,27 @@ fn encode(key: MessageKey, message: &NewMessage) -> Vec<u8> {
     out.put_slice(&message.id);
     put_varint(&mut out, message.at);
     put_bytes(&mut out, message.text.as_bytes());
+    out.put_u8(match message.rung {
+        None => 0,
+        Some(Rung::Local) => 1,
+        Some(Rung::Lan) => 2,
+        Some(Rung::Direct) => 3,
+        Some(Rung::Relayed) => 4,
+        Some(Rung::Mesh) => 5,
+        Some(Rung::Stored) => 6,
+    });
     record::seal(MESSAGES.name(), &key_bytes(key), RECORD_VERSION, &out)
 }
 
 fn decode(key: MessageKey, bytes: &[u8]) -> Result<NewMessage, RecordError> {
     let key = key_bytes(key);
-    let (_, mut reader) = record::open(MESSAGES.name(), &key, RECORD_VERSION, bytes)?;
-    let message = decode_body(&mut reader)?;
+    let (version, mut reader) = record::open(MESSAGES.name(), &key, RECORD_VERSION, bytes)?;
+    let message = decode_body(&mut reader, version)?;
     reader.finish("message record")?;
     Ok(message)
 }
 
-fn decode_body(reader: &mut Reader<'_>) -> Result<NewMessage, Invalid> {
+fn decode_body(reader: &mut Reader<'_>, version: u8) -> Result<NewMessage, Invalid> {
     let state = match reader.u8("message state")? {
         0 => MessageState::Received,
         1 => MessageState::Pending,
@@ -343,7 +382,20 @@ fn decode_body(reader: &mut Reader<'_>) -> Result<NewMessage, Invalid> {
     let id = reader.array("message id")?;
     let at = reader.varint("message time")?;
     let text = reader.text(CHAT_TEXT_BYTES_MAX, "message text")?.to_owned();
-    Ok(NewMessage { id, state, text, at })
+    let rung = match version {
+        1 => None,
+        _ => match reader.u8("rung")? {
+            0 => None,
+            1 => Some(Rung::Local),
+            2 => Some(Rung::Lan),
+            3 => Some(Rung::Direct),
+            4 => Some(Rung::Relayed),
+            5 => Some(Rung::Mesh),
+            6 => Some(Rung::Stored),
+            _ => return Err(Invalid::Value { what: "rung" }),
+        },
+    };
+    Ok(NewMessage { id, state, text, at, rung })
 }
 
 #[cfg(test)]
@@ -359,7 +411,7 @@ mod tests {
     fn message(n: u64, state: MessageState) -> NewMessage {
         let mut id = [0; 16];
         id[8..].copy_from_slice(&n.to_be_bytes());
-        NewMessage { id, state, text: format!("message {n}"), at: n }
+        NewMessage { id, state, text: format!("message {n}"), at: n, rung: Some(Rung::Mesh) }
     }
 
     fn log() -> ChatLog {
@@ -372,10 +424,16 @@ mod tests {
 
     /// These bytes are on people's disks. A change here needs a new record version and a reader for this one.
     #[test]
-    fn record_version_1_has_these_bytes() {
+    fn record_version_2_has_these_bytes_and_version_1_is_still_read() {
         let key = (*peer(1).as_bytes(), 7);
-        let bytes = encode(key, &message(5, MessageState::Delivered));
-        assert_eq!(data_encoding::HEXLOWER.encode(&bytes), GOLDEN);
+        let delivered = message(5, MessageState::Delivered);
+        let bytes = data_encoding::HEXLOWER.encode(&encode(key, &delivered));
+        // The last eight bytes are the check.
+        let before_check = &bytes[..bytes.len() - 16];
+        let version_2 = "0202000000000000000000000000000000050509".to_owned() + "6d65737361676520" + "3505";
+        assert_eq!(before_check, version_2);
+        let version_1 = data_encoding::HEXLOWER.decode(GOLDEN.as_bytes()).unwrap();
+        assert_eq!(decode(key, &version_1), Ok(NewMessage { rung: None, ..delivered }));
     }
 
     const GOLDEN: &str = concat!(
@@ -441,10 +499,12 @@ mod tests {
         let log = log();
         log.append(&peer(1), &message(0, MessageState::Pending)).unwrap();
         log.append(&peer(1), &message(1, MessageState::Received)).unwrap();
-        log.set_state(&peer(1), &message(0, MessageState::Pending).id, MessageState::Delivered).unwrap();
+        let pending = message(0, MessageState::Pending).id;
+        log.set_state(&peer(1), &pending, MessageState::Delivered, Some(Rung::Stored)).unwrap();
+        assert_eq!(log.find(&peer(1), &pending).unwrap().unwrap().rung, Some(Rung::Stored));
         assert_eq!(log.list(&peer(1), None, 9).unwrap().messages[0].message.state, MessageState::Delivered);
         for id in [message(1, MessageState::Received).id, [7; 16]] {
-            let told = log.set_state(&peer(1), &id, MessageState::Delivered);
+            let told = log.set_state(&peer(1), &id, MessageState::Delivered, None);
             assert!(matches!(told, Err(ChatLogError::Unknown)));
         }
     }

@@ -29,7 +29,13 @@ fn transfer_id(n: u64) -> TransferId {
 }
 
 fn message(n: u64) -> NewMessage {
-    NewMessage { id: transfer_id(n).0, state: MessageState::Received, text: format!("message {n}"), at: n }
+    NewMessage {
+        id: transfer_id(n).0,
+        state: MessageState::Received,
+        text: format!("message {n}"),
+        at: n,
+        rung: None,
+    }
 }
 
 /// Decision number `n`: every kind of write takes its turn.
