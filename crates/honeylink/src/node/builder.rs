@@ -27,9 +27,9 @@ use crate::discovery::{
     Announcement, Capabilities, Config, Discovery, DiscoveryError, PairingHint, Scope, TxtRecord,
 };
 use crate::mesh::{MeshOptions, Start};
-use crate::store::Store;
 use crate::store::audit::AuditLog;
 use crate::store::home::{Home, HomeLayout};
+use crate::store::{OpenStoreError, Store};
 
 /// How far a node's packets may go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,9 +84,6 @@ pub enum BuildError {
     /// The durable state cannot be used.
     #[error(transparent)]
     Store(#[from] crate::store::OpenStoreError),
-    /// What the mesh remembers cannot be read.
-    #[error(transparent)]
-    Mesh(#[from] crate::store::StateError),
     /// The sockets could not be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -249,7 +246,9 @@ impl NodeBuilder {
         let (store, clock) = (Arc::new(store), Clock::start());
         let mesh = match &self.mesh {
             Some(options) => {
-                Some(Start::load(options, key, Rng::from_seed(rng.bytes()), clock, store.clone())?)
+                let mesh_rng = Rng::from_seed(rng.bytes());
+                let start = Start::load(options, key, mesh_rng, clock, store.clone());
+                Some(start.map_err(OpenStoreError::from)?)
             }
             None => None,
         };
