@@ -68,4 +68,6 @@ mod documents {
     pub struct Readme;
     #[doc = include_str!("../../../docs/manual/library.md")]
     pub struct Library;
+    #[doc = include_str!("../../../docs/manual/mesh.md")]
+    pub struct Mesh;
 }

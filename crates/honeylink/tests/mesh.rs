@@ -7,8 +7,10 @@ use std::time::Duration;
 use honeylink::mesh::{
     MeshEvent, MeshHandle, MeshOptions, MeshSendError, Messages, SendOptions, Step, Topic,
 };
+use honeylink::services::Chat;
+use honeylink::store::chat::MessageState;
 use honeylink::store::{NewPeer, OnNameTaken, PairingMethod};
-use honeylink::{MemoryNetwork, Node, Reach, testing};
+use honeylink::{MemoryNetwork, Node, Reach, Rung, testing};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
@@ -186,6 +188,29 @@ async fn what_nobody_took_before_the_node_stopped_is_handed_over_after(backend: 
     stop([a, b]).await;
 }
 
+async fn chat_goes_over_the_mesh_where_no_link_can_be_made(backend: Backend) {
+    let home = tempfile::tempdir().unwrap();
+    let [a, b, c] = backend.row(home.path()).await;
+    ports(&b, 2).await;
+    let (at_a, at_c) = (Chat::start(&a).unwrap(), Chat::start(&c).unwrap());
+    let mut heard = at_c.events();
+    let sent = soon("send", at_a.send("c", "hello")).await.unwrap();
+    assert_eq!(sent.message.state, MessageState::Delivered);
+    assert_eq!((sent.message.rung, sent.path.unwrap().rung), (Some(Rung::Mesh), Rung::Mesh));
+    let event = soon("hear", heard.recv()).await.unwrap();
+    assert_eq!((event.peer, event.message.text.as_str()), (a.id(), "hello"));
+    assert_eq!((event.message.rung, event.path.unwrap().remote.as_str()), (Some(Rung::Mesh), "2 hops"));
+    let started = std::time::Instant::now();
+    soon("send", at_a.send("c", "and again")).await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(3), "what was out of reach is not tried each time");
+    let sent = soon("send", at_a.send("b", "hello you")).await.unwrap_err();
+    assert!(sent.to_string().contains("nobody listens"), "a refusal is final: {sent}");
+    let log = c.store().chat().list(&a.id(), None, 9).unwrap();
+    let texts: Vec<_> = log.messages.iter().map(|m| (m.message.text.as_str(), m.message.rung)).collect();
+    assert_eq!(texts, [("hello", Some(Rung::Mesh)), ("and again", Some(Rung::Mesh))]);
+    stop([a, b, c]).await;
+}
+
 async fn both_ends_keep_one_connection(backend: Backend) {
     let mut nodes = Vec::new();
     for name in ["a", "b", "c", "d"] {
@@ -225,6 +250,7 @@ on_both!(
     a_device_that_is_forgotten_loses_its_port_and_gets_no_other,
     what_nobody_took_before_the_node_stopped_is_handed_over_after,
     both_ends_keep_one_connection,
+    chat_goes_over_the_mesh_where_no_link_can_be_made,
 );
 
 #[tokio::test]
