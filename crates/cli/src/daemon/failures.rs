@@ -10,7 +10,7 @@ use honeylink_api::{Candidate, ErrorBody, ErrorCode};
 /// A node that did not start.
 pub(super) fn build(error: &BuildError) -> ErrorBody {
     let code = match error {
-        BuildError::InvalidSetting { .. } => ErrorCode::Config,
+        BuildError::InvalidSetting { .. } | BuildError::Radio(_) => ErrorCode::Config,
         BuildError::Home(OpenHomeError::InUse { .. }) => ErrorCode::Policy,
         BuildError::Home(OpenHomeError::Exposed { .. } | OpenHomeError::Foreign { .. }) => {
             ErrorCode::Permission

@@ -38,6 +38,7 @@
 //! |---|---|
 //! | `pump` | owns the machine, its clock, its ports and its disk |
 //! | `stream`, `queue`, `ports` | a port over a connection |
+//! | `radio` | ports onto the air |
 //! | `disk` | one transaction at a time |
 //! | `inbox` | messages until they are taken |
 //! | `handle` | what applications see |
@@ -48,6 +49,7 @@ mod inbox;
 mod ports;
 mod pump;
 mod queue;
+mod radio;
 mod shared;
 mod stream;
 
@@ -74,21 +76,25 @@ use self::inbox::Inbox;
 pub use self::inbox::{Message, Messages, Topic, TopicTaken};
 pub use self::ports::{Leads, PortView};
 use self::pump::Pump;
+pub use self::radio::{RADIOS_MAX, RadioView};
 pub(crate) use self::shared::Shared;
 pub(crate) use self::stream::Line;
+use crate::carrier::serial::{OpenError, SerialConfig};
 use crate::clock::Clock;
+use crate::store::home::HomeLayout;
 use crate::store::{StateError, Store};
 
 /// How a node takes part in the mesh. By default it passes frames on and announces itself every ten minutes.
 #[derive(Clone, Debug)]
 pub struct MeshOptions {
     config: Config,
+    radios: Vec<SerialConfig>,
 }
 
 impl Default for MeshOptions {
     fn default() -> Self {
         let caps = Caps::RELAY.and(Caps::STORE);
-        Self { config: Config { caps, ..Config::default() } }
+        Self { config: Config { caps, ..Config::default() }, radios: Vec::new() }
     }
 }
 
@@ -108,15 +114,23 @@ impl MeshOptions {
 
     /// Whether this device announces itself. Default: yes. Without, others find it by searching only.
     #[must_use]
-    pub const fn announces(mut self, yes: bool) -> Self {
+    pub fn announces(mut self, yes: bool) -> Self {
         self.config.announces = yes;
         self
     }
 
     /// How often it does. Default: ten minutes. On radios the ration of announces may make it rarer.
     #[must_use]
-    pub const fn announce_every(mut self, every: Duration) -> Self {
+    pub fn announce_every(mut self, every: Duration) -> Self {
         self.config.announce_every = every;
+        self
+    }
+
+    /// Uses a radio too, of at most eight. Where its band limits the airtime and no ledger is named, the ledger is kept in
+    /// the node's home.
+    #[must_use]
+    pub fn radio(mut self, radio: SerialConfig) -> Self {
+        self.radios.push(radio);
         self
     }
 
@@ -161,6 +175,8 @@ pub struct MeshSnapshot {
     pub mesh: Snapshot,
     /// The ports.
     pub ports: Vec<PortView>,
+    /// The radios, whether up or not.
+    pub radios: Vec<RadioView>,
     /// Messages that wait to be taken by the application.
     pub inbox: usize,
     /// Messages lost because too many waited.
@@ -169,6 +185,20 @@ pub struct MeshSnapshot {
     pub violations: u64,
     /// Roughly what the machine holds in memory, bytes.
     pub state_bytes: usize,
+}
+
+/// Why a radio cannot be used. A modem that is not plugged in is no reason: it is waited for.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenRadioError {
+    /// More than a node takes.
+    #[error("a node takes {RADIOS_MAX} radios at most, and {given} are named")]
+    TooMany {
+        /// How many are named.
+        given: usize,
+    },
+    /// Its airtime cannot be remembered.
+    #[error(transparent)]
+    Ledger(#[from] OpenError),
 }
 
 /// The mesh before it runs: everything the disk had is read.
@@ -197,6 +227,29 @@ impl Start {
         let (shared, inlets) = Shared::new(Inbox::new(loaded.inbox), config.caps);
         let pump = Pump::new(mesh, local, clock, store, shared.clone());
         Ok(Self { pump, inlets, shared })
+    }
+
+    /// Opens the radios. `home` is where their ledgers are, unless they name others.
+    ///
+    /// # Errors
+    /// [`OpenRadioError`] names the radio.
+    pub(crate) async fn open_radios(
+        &mut self,
+        options: &MeshOptions,
+        home: Option<&HomeLayout>,
+    ) -> Result<(), OpenRadioError> {
+        if options.radios.len() > RADIOS_MAX {
+            return Err(OpenRadioError::TooMany { given: options.radios.len() });
+        }
+        let with_ledger = |config: SerialConfig| match home {
+            Some(home) => {
+                let path = home.radio_ledger(config.path());
+                config.ledger_or(|| path)
+            }
+            None => config,
+        };
+        let radios = options.radios.iter().cloned().map(with_ledger).collect();
+        Ok(self.pump.open_radios(radios).await?)
     }
 
     /// Runs the mesh until `stop`.

@@ -16,10 +16,11 @@ use honeylink_core::radio::{Class, Pace};
 use tokio::time::Instant;
 
 use super::queue::Queue;
+use super::radio::RADIOS_MAX;
 use crate::carrier::{Conn, Side, code};
 
 /// Neighbours over connections; the other ports are for radios.
-pub(super) const NEIGHBOURS_MAX: usize = MESH_PORTS_MAX - 8;
+pub(super) const NEIGHBOURS_MAX: usize = MESH_PORTS_MAX - RADIOS_MAX;
 /// Two connections made within this time, one by each side, count as made at the same moment.
 const SIMULTANEOUS: Duration = Duration::from_secs(2);
 /// What a connection is taken to carry, bits per second. The carrier paces itself; only the order of magnitude counts,
@@ -53,6 +54,11 @@ pub enum Leads {
         /// Protocols it serves.
         services: Vec<String>,
     },
+    /// Onto the air, by the radio with this place in the configuration.
+    Air {
+        /// Its place, from 0.
+        radio: usize,
+    },
 }
 
 /// A port, as it is shown.
@@ -72,9 +78,9 @@ pub struct PortView {
 struct Port {
     leads: Leads,
     info: PortInfo,
-    queue: Arc<Queue>,
     since: Instant,
-    conn: Conn,
+    /// The connection and what waits for it; a radio has neither.
+    line: Option<(Conn, Arc<Queue>)>,
 }
 
 /// See the module's doc.
@@ -98,26 +104,39 @@ impl Ports {
     ) -> Result<(PortId, Option<PortId>, Arc<Queue>), Declined> {
         let peer = conn.peer();
         let known = self.of(&peer);
-        if let Some(old) = known.and_then(|id| self.ports.get(&id)) {
-            let crossed =
-                old.since.elapsed() < SIMULTANEOUS && self.dialler(&old.conn) != self.dialler(&conn);
-            let alive = old.conn.lost().is_none();
-            if crossed && alive && self.dialler(&old.conn) < self.dialler(&conn) {
+        if let Some((old, since)) = known.and_then(|id| self.line(id)) {
+            let crossed = since.elapsed() < SIMULTANEOUS && self.dialler(old) != self.dialler(&conn);
+            if crossed && old.lost().is_none() && self.dialler(old) < self.dialler(&conn) {
                 return Err(Declined::Served);
             }
-        } else if self.ports.len() >= NEIGHBOURS_MAX {
+            old.close(code::DONE, "replaced by a newer connection");
+        } else if self.peers().count() >= NEIGHBOURS_MAX {
             return Err(Declined::TooMany);
         }
-        if let Some(old) = known.and_then(|id| self.ports.remove(&id)) {
-            old.conn.close(code::DONE, "replaced by a newer connection");
+        if let Some(id) = known {
+            self.ports.remove(&id);
         }
         let id = self.free_id();
         let Hello { caps, services, name, .. } = hello;
         let leads = Leads::Neighbour { peer, name, caps, services };
         let queue = Arc::new(Queue::default());
-        let port = Port { leads, info: info_of(&conn), queue: queue.clone(), since: Instant::now(), conn };
+        let info = info_of(&conn);
+        let port = Port { leads, info, since: Instant::now(), line: Some((conn, queue.clone())) };
         self.ports.insert(id, port);
         Ok((id, known, queue))
+    }
+
+    /// Gives a radio a port.
+    pub(super) fn on_air(&mut self, radio: usize, info: PortInfo) -> PortId {
+        let id = self.free_id();
+        let leads = Leads::Air { radio };
+        self.ports.insert(id, Port { leads, info, since: Instant::now(), line: None });
+        id
+    }
+
+    fn line(&self, id: PortId) -> Option<(&Conn, Instant)> {
+        let port = self.ports.get(&id)?;
+        port.line.as_ref().map(|(conn, _)| (conn, port.since))
     }
 
     /// Takes a port down; false if it was down already.
@@ -128,15 +147,18 @@ impl Ports {
     /// Ends the connection to a device; its port, if it had one.
     pub(super) fn part(&mut self, peer: &DeviceId) -> Option<PortId> {
         let id = self.of(peer)?;
-        let port = self.ports.remove(&id)?;
-        port.conn.close(code::NOT_PAIRED, "not paired with this device any more");
+        if let Some((conn, _)) = self.ports.remove(&id)?.line {
+            conn.close(code::NOT_PAIRED, "not paired with this device any more");
+        }
         Some(id)
     }
 
     /// Ends every connection.
     pub(super) fn close(&mut self) {
         for port in std::mem::take(&mut self.ports).into_values() {
-            port.conn.close(code::SHUTDOWN, "shutting down");
+            if let Some((conn, _)) = port.line {
+                conn.close(code::SHUTDOWN, "shutting down");
+            }
         }
     }
 
@@ -145,11 +167,11 @@ impl Ports {
     }
 
     pub(super) fn queue(&self, id: PortId) -> Option<&Queue> {
-        self.ports.get(&id).map(|port| &*port.queue)
+        self.ports.get(&id)?.line.as_ref().map(|(_, queue)| &**queue)
     }
 
     pub(super) fn peers(&self) -> impl Iterator<Item = DeviceId> {
-        self.ports.values().map(|port| port.conn.peer())
+        self.ports.values().filter_map(|port| port.line.as_ref()).map(|(conn, _)| conn.peer())
     }
 
     pub(super) fn view(&self, id: PortId) -> Option<PortView> {
@@ -162,7 +184,8 @@ impl Ports {
     }
 
     fn of(&self, peer: &DeviceId) -> Option<PortId> {
-        self.ports.iter().find(|(_, port)| port.conn.peer() == *peer).map(|(id, _)| *id)
+        let is = |port: &Port| port.line.as_ref().is_some_and(|(conn, _)| conn.peer() == *peer);
+        self.ports.iter().find(|(_, port)| is(port)).map(|(id, _)| *id)
     }
 
     fn dialler(&self, conn: &Conn) -> DeviceId {

@@ -27,9 +27,11 @@ use zeroize::Zeroizing;
 use super::disk::Disk;
 use super::ports::{Declined, Ports};
 use super::queue::{Queue, Waiting};
+use super::radio::{self, Heard, Radios};
 use super::shared::{Inlets, Shared};
 use super::{MeshEvent, MeshSnapshot};
 use crate::carrier::Conn;
+use crate::carrier::serial::{self, OpenError, SerialConfig};
 use crate::clock::{Clock, unix_ms};
 use crate::store::Store;
 use crate::store::mesh::Kept;
@@ -87,6 +89,10 @@ pub(super) enum PortEvent {
     Down {
         port: PortId,
     },
+    Radio {
+        index: usize,
+        event: Box<serial::Event>,
+    },
 }
 
 /// What the pump woke up for.
@@ -116,6 +122,7 @@ pub(super) struct Pump {
     wall_clock_at: Instant,
     /// Messages lost because nobody took them.
     overflowed: u64,
+    radios: Radios,
 }
 
 impl Pump {
@@ -139,7 +146,14 @@ impl Pump {
             timeout_not_before: now,
             wall_clock_at: now,
             overflowed: 0,
+            radios: Radios::default(),
         }
+    }
+
+    /// Gives the mesh its radios.
+    pub(super) async fn open_radios(&mut self, configs: Vec<SerialConfig>) -> Result<(), OpenError> {
+        self.radios = Radios::open(configs, &self.shared.port_events).await?;
+        Ok(())
     }
 
     /// Runs until the node stops; then everything the mesh must remember is on disk.
@@ -209,19 +223,19 @@ impl Pump {
 
     fn act(&mut self, output: Output) {
         match output {
-            Output::Transmit { port, token, bytes, priority, expires_at, kind: _ } => {
+            Output::Transmit { port, token, bytes, priority, expires_at, kind } => {
                 let expires_at = self.clock.instant(expires_at);
+                let frame = Waiting { token, bytes, priority, expires_at };
                 let unsent = match self.ports.queue(port) {
-                    Some(queue) => queue.push(Waiting { token, bytes, priority, expires_at }),
-                    None => Some(token),
+                    Some(queue) => queue.push(frame),
+                    None => (!self.radios.send(port, frame, kind)).then_some(token),
                 };
                 self.answers.extend(unsent.map(|token| Input::Sent { port, token, aired: false }));
             }
-            Output::Withdraw { port, token } => {
-                if let Some(queue) = self.ports.queue(port) {
-                    queue.withdraw(token);
-                }
-            }
+            Output::Withdraw { port, token } => match self.ports.queue(port) {
+                Some(queue) => queue.withdraw(token),
+                None => self.radios.withdraw(port, token),
+            },
             Output::Deliver { from, seq, payload, trail } => self.deliver(from, seq, payload, trail),
             Output::Progress { id, step } => self.progress(id, step),
             Output::Save(record) => self.disk.record(record.key, Some(record.value)),
@@ -305,6 +319,28 @@ impl Pump {
                     self.took_down(port);
                 }
             }
+            PortEvent::Radio { index, event } => self.radio(index, *event),
+        }
+    }
+
+    fn radio(&mut self, index: usize, event: serial::Event) {
+        let port = self.radios.port(index);
+        match (radio::heard(index, event), port) {
+            (Heard::Up, None) => {
+                let Some(info) = self.radios.info(index) else { return };
+                let port = self.ports.on_air(index, info);
+                self.radios.set_port(index, Some(port));
+                self.took_up(port);
+            }
+            (Heard::Down, Some(port)) => {
+                self.radios.set_port(index, None);
+                self.ports.down(port);
+                self.took_down(port);
+            }
+            (Heard::Frame(bytes, quality), Some(port)) => self.give(Input::Frame { port, bytes, quality }),
+            (Heard::Sent(token, aired), Some(port)) => self.give(Input::Sent { port, token, aired }),
+            // Of a port that is gone the mesh wants to hear no more.
+            (Heard::Up | Heard::Nothing, _) | (Heard::Down | Heard::Frame(..) | Heard::Sent(..), None) => {}
         }
     }
 
@@ -326,6 +362,11 @@ impl Pump {
         }
         self.give(Input::Know(peer));
         self.give(Input::Root { peer, root: Root::from_session(*root), starts });
+        self.took_up(port);
+        Ok((port, queue))
+    }
+
+    fn took_up(&mut self, port: PortId) {
         if let Some(info) = self.ports.info(port) {
             self.give(Input::PortUp { port, info });
         }
@@ -333,7 +374,6 @@ impl Pump {
             self.shared.tell(MeshEvent::PortUp(view));
         }
         self.shared.set_up(self.ports.peers());
-        Ok((port, queue))
     }
 
     fn took_down(&mut self, port: PortId) {
@@ -352,6 +392,7 @@ impl Pump {
             address: self.mesh.address(),
             mesh: self.mesh.snapshot(self.clock.now()),
             ports: self.ports.views(),
+            radios: self.radios.views(),
             inbox: self.shared.inbox.len(),
             overflowed: self.overflowed,
             violations: self.shared.violations.load(Ordering::Relaxed),
@@ -363,6 +404,7 @@ impl Pump {
         self.settle();
         self.shared.inbox.close();
         self.ports.close();
+        self.radios.close().await;
         for key in self.shared.inbox.done() {
             self.disk.inbox(key, None);
         }

@@ -26,7 +26,7 @@ use crate::discovery::interfaces::{self, Interface};
 use crate::discovery::{
     Announcement, Capabilities, Config, Discovery, DiscoveryError, PairingHint, Scope, TxtRecord,
 };
-use crate::mesh::{MeshOptions, Start};
+use crate::mesh::{MeshOptions, OpenRadioError, Start};
 use crate::store::audit::AuditLog;
 use crate::store::home::{Home, HomeLayout};
 use crate::store::{OpenStoreError, Store};
@@ -83,7 +83,10 @@ pub enum BuildError {
     Key(#[from] crate::store::key::KeyError),
     /// The durable state cannot be used.
     #[error(transparent)]
-    Store(#[from] crate::store::OpenStoreError),
+    Store(#[from] OpenStoreError),
+    /// A radio of the mesh cannot be used.
+    #[error(transparent)]
+    Radio(#[from] OpenRadioError),
     /// The sockets could not be opened.
     #[error(transparent)]
     Bind(#[from] BindError),
@@ -248,7 +251,9 @@ impl NodeBuilder {
             Some(options) => {
                 let mesh_rng = Rng::from_seed(rng.bytes());
                 let start = Start::load(options, key, mesh_rng, clock, store.clone());
-                Some(start.map_err(OpenStoreError::from)?)
+                let mut start = start.map_err(OpenStoreError::from)?;
+                start.open_radios(options, home.as_ref().map(Home::layout)).await?;
+                Some(start)
             }
             None => None,
         };

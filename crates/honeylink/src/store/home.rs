@@ -75,6 +75,17 @@ impl HomeLayout {
         self.dir.join("inbox")
     }
 
+    /// What remembers the airtime of the radio behind this serial port.
+    #[must_use]
+    pub fn radio_ledger(&self, serial_port: &Path) -> PathBuf {
+        // The last part of the path is for people; the whole decides.
+        let text = serial_port.to_string_lossy();
+        let [a, b, c, d, ..] = *blake3::hash(text.as_bytes()).as_bytes();
+        let last = serial_port.file_name().map(|name| name.to_string_lossy()).unwrap_or_default();
+        let safe: String = last.chars().filter(char::is_ascii_alphanumeric).take(40).collect();
+        self.dir.join(format!("radio-{safe}-{}.ledger", data_encoding::HEXLOWER.encode(&[a, b, c, d])))
+    }
+
     fn lock(&self) -> PathBuf {
         self.dir.join("lock")
     }

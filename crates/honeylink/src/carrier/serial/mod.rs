@@ -95,6 +95,20 @@ impl SerialConfig {
         self
     }
 
+    /// The serial port.
+    #[must_use]
+    pub fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// The same with this ledger, if its band has a limit and none is named.
+    pub(crate) fn ledger_or(mut self, path: impl FnOnce() -> PathBuf) -> Self {
+        if self.ledger.is_none() && !self.schedule().band.is_unlimited() {
+            self.ledger = Some(path());
+        }
+        self
+    }
+
     /// How the scheduler sees this radio.
     #[must_use]
     pub fn schedule(&self) -> scheduler::Config {
