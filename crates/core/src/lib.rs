@@ -33,6 +33,8 @@ pub mod mdns;
 pub mod mesh;
 pub mod nearby;
 pub mod pairing;
+#[doc(hidden)]
+pub mod planted;
 pub mod qos;
 pub mod radio;
 pub mod rng;

@@ -46,7 +46,7 @@ const IN_API: &[&str] = &["serde"];
 /// The core's modules from the ground up. A module may use those of lower floors only, except that the ground
 /// floor's may use each other.
 const FLOORS: &[&[&str]] = &[
-    &["time", "rng", "limits"],
+    &["time", "rng", "limits", "planted"],
     &["identity"],
     &["wire"],
     &["pairing", "nearby", "transfer", "qos", "store", "paths", "radio"],

@@ -13,6 +13,7 @@ use super::messages::{BLIND_TRIES_MAX, State};
 use super::receive::Heard;
 use super::replay::NoNumber;
 use crate::limits::{MESH_LIFETIME_MAX, MESH_MESSAGE_BYTES_MAX};
+use crate::planted::{self, Bug};
 use crate::time::Time;
 
 /// How long an own frame may look for its first hop.
@@ -36,7 +37,8 @@ impl Mesh {
             self.out.push(fail(Failure::BadKey));
             return;
         }
-        let lifetime = out.lifetime.min(MESH_LIFETIME_MAX);
+        let endless = planted::is(Bug::LivesForEver);
+        let lifetime = if endless { MESH_LIFETIME_MAX } else { out.lifetime.min(MESH_LIFETIME_MAX) };
         if !self.messages.add(now, out, lifetime) {
             self.out.push(fail(Failure::QueueFull));
             return;
@@ -185,7 +187,10 @@ impl Mesh {
     /// The first hop has a message of ours.
     pub(super) fn own_passed(&mut self, now: Time, frame: FrameId) {
         let Some(message) = self.messages.by_frame(&frame) else { return };
-        if message.out.receipt {
+        if message.out.receipt && planted::is(Bug::HopAckIsReceipt) {
+            let id = message.out.id;
+            self.finish(id, Step::Delivered);
+        } else if message.out.receipt {
             message.state = State::Awaiting;
             message.next_at = message.next_at.max(now);
         } else {
@@ -201,6 +206,9 @@ impl Mesh {
         let Some(message) = self.messages.by_frame(&frame) else { return };
         message.state = State::Ready;
         message.next_at = now + pause * u32::from(message.attempts.min(8));
+        if planted::is(Bug::OneTry) {
+            message.next_at = Time::MAX;
+        }
     }
 
     /// A relay says that a message of ours cannot go on.

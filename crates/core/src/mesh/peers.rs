@@ -9,6 +9,7 @@ use super::hint::{Address, Far};
 use super::keys::{Attested, Pairwise};
 use crate::identity::{DeviceId, SecretKey};
 use crate::limits::MESH_PEERS_MAX;
+use crate::planted::{self, Bug};
 
 #[derive(Debug)]
 struct Peer {
@@ -77,9 +78,10 @@ impl Peers {
 
     /// The peer among those whom `from` may mean that says this frame to us.
     pub(super) fn check<F: Attested>(&mut self, from: Far, frame: &F) -> Option<Address> {
-        self.named(from)
-            .into_iter()
-            .find(|peer| self.keys(peer).is_some_and(|keys| keys.check(frame).is_ok()))
+        self.named(from).into_iter().find(|peer| {
+            self.keys(peer)
+                .is_some_and(|keys| keys.check(frame).is_ok() || planted::is(Bug::ReceiptUnchecked))
+        })
     }
 
     pub(super) fn len(&self) -> usize {

@@ -15,6 +15,7 @@ use super::port::{PortId, PortInfo, Quality};
 use super::routes::{FRESH, Way};
 use super::spread::patience;
 use crate::limits::MESH_HOPS_MAX;
+use crate::planted::{self, Bug};
 use crate::time::Time;
 
 /// How long a relayed frame may look for its next hop.
@@ -37,6 +38,9 @@ impl Mesh {
     /// A frame was heard.
     pub(super) fn frame(&mut self, now: Time, port: PortId, bytes: Bytes, quality: Option<Quality>) {
         let Some(info) = self.ports.info(port).copied() else { return };
+        if planted::is(Bug::LengthTrusted) && bytes[0] >> 4 == Kind::HopAck as u8 {
+            let _ = bytes[8];
+        }
         let frame = match Frame::decode(&bytes, info.kind) {
             Ok(frame) => frame,
             Err(what) => {
@@ -262,7 +266,7 @@ impl Mesh {
         let via = way.map_or((port, Near::ANYBODY), |way| (way.port, way.next));
         let mut passage = Passage::new(heard.bytes.clone(), Kind::Data, data.dst, via, now + PASSAGE_MAX);
         passage.priority = data.hop.priority;
-        passage.hops = data.hop.hops + 1;
+        passage.hops = if planted::is(Bug::HopsNotCounted) { data.hop.hops } else { data.hop.hops + 1 };
         passage.came = Some(from);
         passage.last_hop = way.is_some_and(|way| way.hops <= 1);
         if way.is_none() {

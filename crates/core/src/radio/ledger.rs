@@ -23,6 +23,7 @@ use core::time::Duration;
 use super::band::Band;
 use super::window::{Held, Window};
 use crate::limits::{RADIO_LEDGER_BANDS_MAX, RADIO_WINDOW_ENTRIES_MAX};
+use crate::planted::{self, Bug};
 use crate::time::Time;
 use crate::wire::{Invalid, Reader};
 
@@ -124,6 +125,7 @@ impl Ledger {
 
     /// Charges a frame that is about to be sent.
     pub fn charge(&mut self, band: Band, airtime_us: u64, announce: bool) -> Charge {
+        let airtime_us = if planted::is(Bug::DutyHalved) { airtime_us / 2 } else { airtime_us };
         self.window(band).open(airtime_us);
         if announce {
             self.announces.open(airtime_us);

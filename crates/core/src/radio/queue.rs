@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::limits::{RADIO_QUEUE_ANNOUNCES_MAX, RADIO_QUEUE_BYTES_MAX, RADIO_QUEUE_FRAMES_MAX};
+use crate::planted::{self, Bug};
 use crate::time::Time;
 
 /// How urgent a frame is. Higher ones go first, and may use more of the budget.
@@ -95,7 +96,8 @@ impl Queue {
 
     /// Whether a frame of `bytes` would find room without anybody leaving.
     fn has_room(&self, bytes: usize) -> bool {
-        self.frames < RADIO_QUEUE_FRAMES_MAX && self.bytes + bytes <= RADIO_QUEUE_BYTES_MAX
+        planted::is(Bug::QueueUnbounded)
+            || self.frames < RADIO_QUEUE_FRAMES_MAX && self.bytes + bytes <= RADIO_QUEUE_BYTES_MAX
     }
 
     /// Takes a frame at the end of its lane. If there is no room, frames of less urgent lanes leave, the latest of the
@@ -110,7 +112,9 @@ impl Queue {
         let could_leave: usize = below.iter().flatten().map(|waiting| waiting.frame.bytes.len()).sum();
         let someone_could = below.iter().any(|lane| !lane.is_empty());
         let room = self.frames < RADIO_QUEUE_FRAMES_MAX || someone_could;
-        if !room || self.bytes - could_leave + size > RADIO_QUEUE_BYTES_MAX {
+        if self.has_room(size) {
+            // Nobody leaves.
+        } else if !room || self.bytes - could_leave + size > RADIO_QUEUE_BYTES_MAX {
             return Err(waiting.frame);
         }
         let mut left = Vec::new();

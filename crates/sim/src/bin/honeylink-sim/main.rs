@@ -1,5 +1,7 @@
 //! `honeylink-sim`: what `cargo xtask sim` calls. People use `honeylink sim`, which is the same library with help texts.
 
+#[cfg(feature = "bug-plant")]
+mod bugs;
 mod chart;
 mod ci;
 mod compare;
@@ -21,6 +23,7 @@ usage: honeylink-sim <command>
   swarm FROM COUNT              plans drawn from so many seeds; failing ones are made smaller and saved
   seed SEED [TRACE]             the swarm plan of one seed, its events written to TRACE
   replay FILE [TRACE]           a run that was saved
+  bugs                          how many seeds find each planted mistake (feature bug-plant)
   compare NODES SEEDS           every protocol on random networks
   report ROOT JSON SEEDS NODES..  the figures of docs/simulation.md";
 
@@ -43,6 +46,8 @@ fn obey(args: &[&str]) -> Result<(), String> {
         ["seed", seed, lines] => ci::seed(number(seed)?, Some(lines)),
         ["replay", file] => ci::replay(file, None),
         ["replay", file, lines] => ci::replay(file, Some(lines)),
+        #[cfg(feature = "bug-plant")]
+        ["bugs"] => bugs::report().map(drop),
         ["compare", nodes, seeds] => compare(size(nodes)?, number(seeds)?),
         ["report", root, json, seeds, nodes @ ..] if !nodes.is_empty() => {
             let counts = nodes.iter().map(|count| size(count)).collect::<Result<_, _>>()?;
