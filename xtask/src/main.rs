@@ -11,6 +11,7 @@ mod house;
 mod man;
 mod no_c;
 mod shows;
+mod sim;
 mod step;
 mod tests;
 mod tidy;
@@ -30,6 +31,8 @@ usage: cargo xtask <command>
   no-c                         build the program with a C compiler that always fails
   fuzz [--seconds N] [TARGET]  each fuzz target for N seconds, 30 by default (needs nightly, cargo-fuzz)
   bench --suite NAME           a named benchmark suite; writes target/report/NAME.json
+  sim [--from SEED]            scenarios, saved runs, 200 fresh seeds and planted mistakes in the simulator
+  sim --report [NODES..]       the figures of docs/simulation.md
   man                          man pages into target/man";
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
         ["no-c"] => step::run_all(&house, &[check::NO_C]),
         ["fuzz", rest @ ..] => answer(fuzz::run(&house, rest)),
         ["bench", "--suite", suite, rest @ ..] => answer(bench::run(&house, suite, rest)),
+        ["sim", rest @ ..] => answer(sim::run(&house, rest)),
         ["man"] => answer(man::run(&house)),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

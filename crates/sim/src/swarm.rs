@@ -24,6 +24,9 @@ const WELL_MS: u64 = 3 * 3_600_000;
 /// better, in hundredths of a decibel.
 const SOUND_CDB: i32 = 500;
 
+/// Longest message drawn, in bytes: what one frame of a radio holds.
+const BYTES_MAX: u64 = 220;
+
 /// The plan of `seed`.
 #[must_use]
 pub fn plan(seed: u64) -> Plan {
@@ -218,7 +221,7 @@ impl Draw {
             for turn in 0..self.chance.between(1, 6) {
                 let (from, to) = if turn % 2 == 0 { (a, b) } else { (b, a) };
                 let bytes = if long && self.coin(30) {
-                    self.chance.between(200, 1_200)
+                    self.chance.between(BYTES_MAX / 2, BYTES_MAX)
                 } else {
                     self.chance.between(4, 120)
                 };

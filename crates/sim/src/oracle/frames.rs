@@ -148,13 +148,17 @@ impl Oracle for NumberedOnce {
     }
 }
 
-/// How often one node sends one frame: tries of one hop, times ways it may try, times the source's own repetitions.
-const REPEATS_MAX: u32 = 200;
+/// How often one node sends one frame within [`WINDOW_US`]: tries of one hop, times the ways it may try, times the
+/// source's own repetitions, and twice that.
+const REPEATS_MAX: u32 = 80;
+/// The time over which repetitions are counted, in microseconds.
+const WINDOW_US: u64 = 600_000_000;
 
 /// A frame does not go in circles: no node sends the same one again and again.
 struct RepeatsEnd {
     honest: Vec<bool>,
-    sent: BTreeMap<(NodeId, u64), u32>,
+    /// By node and frame: when the window began, and how often since.
+    sent: BTreeMap<(NodeId, u64), (Moment, u32)>,
 }
 
 impl Oracle for RepeatsEnd {
@@ -162,11 +166,19 @@ impl Oracle for RepeatsEnd {
         "repeats-end"
     }
 
-    fn observe(&mut self, _at: Moment, node: NodeId, what: &What<'_>) -> Result<(), String> {
+    fn observe(&mut self, at: Moment, node: NodeId, what: &What<'_>) -> Result<(), String> {
         let Some(bytes) = sent(what).filter(|_| self.honest[node.index()]) else { return Ok(()) };
         let Some(digest) = digest(bytes) else { return Ok(()) };
-        let count = self.sent.entry((node, digest)).or_default();
+        let (began, count) = self.sent.entry((node, digest)).or_insert((at, 0));
+        if at.since_us(*began) > WINDOW_US {
+            (*began, *count) = (at, 0);
+        }
         *count += 1;
-        if *count > REPEATS_MAX { Err(format!("sent one frame {count} times")) } else { Ok(()) }
+        let minutes = WINDOW_US / 60_000_000;
+        if *count > REPEATS_MAX {
+            Err(format!("sent one frame {count} times in {minutes} minutes"))
+        } else {
+            Ok(())
+        }
     }
 }

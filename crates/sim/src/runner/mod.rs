@@ -6,11 +6,13 @@
 //! | `many.rs` | many runs on all processors, results in the order asked |
 //! | `replay.rs` | a failing run as a file, and that file as a run |
 //! | `shrink.rs` | the smallest plan that still fails |
+//! | `scenarios.rs` | scenario files, and whether they came to what they expect |
 //! | `lines.rs` | traces: where two part, what one amounts to |
 
 pub mod lines;
 pub mod many;
 pub mod replay;
+pub mod scenarios;
 pub mod shrink;
 
 use std::io::Write;

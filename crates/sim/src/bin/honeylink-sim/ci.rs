@@ -1,18 +1,80 @@
-//! What continuous integration runs: fresh seeds.
+//! What continuous integration runs: scenarios, runs that once failed, fresh seeds, planted mistakes.
 
 use std::path::Path;
 
 use honeylink_sim::plan::Plan;
 use honeylink_sim::runner::many::{each, processors};
 use honeylink_sim::runner::replay::Replay;
+use honeylink_sim::runner::scenarios;
 use honeylink_sim::runner::shrink::shrink;
 use honeylink_sim::runner::{Judging, Outcome, run, run_writing};
 use honeylink_sim::swarm;
+
+use crate::rows::{self, Row};
 
 /// Runs spent on making one failing plan smaller.
 const SHRINK_RUNS_MAX: u32 = 300;
 /// Failing seeds that are shrunk and saved; after some, more tell nothing new.
 const SAVED_MAX: usize = 3;
+
+/// Scenarios and saved runs of the repository at `root`, then `count` seeds from `from` on, then planted mistakes if this
+/// program was built with them. The rows of the report go to `json`.
+pub(crate) fn all(root: &Path, json: &Path, from: u64, count: u64) -> Result<(), String> {
+    let mut wrong = Vec::new();
+    wrong.extend(scenarios(&root.join("scenarios")).err());
+    wrong.extend(corpus(&root.join("crates/sim/corpus")).err());
+    wrong.extend(swarm(from, count).err());
+    let failed = usize::from(!wrong.is_empty());
+    let mut rows = vec![
+        Row::at_least("S6", "fresh seeds run", count as f64, "", 200.0)
+            .of(usize::try_from(count).unwrap_or(0)),
+        Row::at_most("S6", "kinds of runs that failed", failed as f64, "", 0.0),
+    ];
+    #[cfg(feature = "bug-plant")]
+    match crate::bugs::report() {
+        Ok(found) => rows.push(Row::at_least("S7", "planted mistakes found", found as f64, "", 10.0)),
+        Err(why) => wrong.push(why),
+    }
+    rows.sort_by_key(|row| row.id);
+    rows::write(json, &rows)?;
+    if wrong.is_empty() { Ok(()) } else { Err(wrong.join("\n")) }
+}
+
+fn scenarios(folder: &Path) -> Result<(), String> {
+    let files = scenarios::files(folder).map_err(|error| error.to_string())?;
+    let mut bad = 0;
+    for (file, ran) in files.iter().zip(each(&files, processors(), |file| scenarios::run_file(file, 1, None)))
+    {
+        let ran = ran.map_err(|error| error.to_string())?;
+        let Some(summary) = ran.summary() else { return Err(format!("{} panicked", file.display())) };
+        let word = if ran.is_good() { "ok" } else { "FAILED" };
+        println!(
+            "{:<18} {word}: {} of {} delivered, median {:.1} s",
+            ran.scenario.name, summary.delivered, summary.sent, summary.latency_p50_s
+        );
+        for why in ran.outcome.violations.iter().map(ToString::to_string).chain(ran.disappointments.clone()) {
+            println!("  {why}");
+        }
+        bad += usize::from(!ran.is_good());
+    }
+    if bad == 0 { Ok(()) } else { Err(format!("{bad} of {} scenarios failed", files.len())) }
+}
+
+/// Runs that failed once must not fail again.
+fn corpus(folder: &Path) -> Result<(), String> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Ok(()) };
+    let mut files: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    files.sort();
+    for file in &files {
+        let replay = Replay::load(file).map_err(|error| error.to_string())?;
+        let outcome = run(&replay.plan, Judging::Strict).map_err(|error| error.to_string())?;
+        if let Some(violation) = outcome.violations.first() {
+            return Err(format!("{} fails again: {violation}", file.display()));
+        }
+    }
+    println!("{} saved runs hold", files.len());
+    Ok(())
+}
 
 /// Runs the swarm plans of `count` seeds from `from` on.
 pub(crate) fn swarm(from: u64, count: u64) -> Result<(), String> {

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use honeylink_core::identity::SecretKey;
-use honeylink_core::mesh::frame::{AnnounceKey, Caps, Frame, Seq20};
+use honeylink_core::mesh::frame::{AnnounceKey, Beacon, Caps, Cost, Frame, Seq20};
+use honeylink_core::mesh::hint::{Near, Tag};
 use honeylink_core::radio::{CodingRate, Lora};
 use honeylink_sim::clock::Moment;
 use honeylink_sim::device::{Class, NodeId};
@@ -23,7 +24,7 @@ const CONVERGED_S: f64 = 1_200.0;
 
 /// Every figure but the comparison.
 pub(crate) fn all(seeds: u64) -> Result<Vec<Row>, String> {
-    let mut rows = vec![bytes_acknowledged()?, announce_bytes(), airtime_vectors()?];
+    let mut rows = vec![bytes_acknowledged()?, announce_bytes(), beacon_bytes(), airtime_vectors()?];
     rows.extend(large(1_000)?);
     rows.push(convergence(seeds)?);
     rows.push(liars(seeds)?);
@@ -79,6 +80,21 @@ fn announce_bytes() -> Row {
     let announce = AnnounceKey::new(&SecretKey::from_u64(1), Seq20::new(1), Caps::RELAY);
     let bytes = Frame::AnnounceKey(announce).to_bytes().len();
     Row::at_most("W2", "an announce", bytes as f64, "B", 103.0)
+}
+
+fn beacon_bytes() -> Row {
+    let beacon = Beacon {
+        hops: 0,
+        prev: Near(1),
+        cost: Cost::FREE,
+        tag: Tag([0; 8]),
+        seq: Seq20::new(1),
+        caps: Caps::RELAY,
+        index: 1,
+        value: [0; 16],
+    };
+    let bytes = Frame::Beacon(beacon).to_bytes().len();
+    Row::at_most("W3", "a beacon", bytes as f64, "B", 36.0)
 }
 
 /// Microseconds at 125 kHz, 4/5, preamble 8, by spreading factor and bytes; two independent libraries agree on all.

@@ -20,6 +20,7 @@ use honeylink_sim::radio::Physics;
 const USAGE: &str = "\
 usage: honeylink-sim <command>
 
+  ci ROOT JSON FROM COUNT       everything continuous integration runs
   swarm FROM COUNT              plans drawn from so many seeds; failing ones are made smaller and saved
   seed SEED [TRACE]             the swarm plan of one seed, its events written to TRACE
   replay FILE [TRACE]           a run that was saved
@@ -30,6 +31,8 @@ usage: honeylink-sim <command>
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    // A panic in a run is a finding like any other, and is told like any other.
+    std::panic::set_hook(Box::new(|_| {}));
     match obey(&args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
@@ -41,6 +44,9 @@ fn main() -> ExitCode {
 
 fn obey(args: &[&str]) -> Result<(), String> {
     match args {
+        ["ci", root, json, from, count] => {
+            ci::all(Path::new(root), Path::new(json), number(from)?, number(count)?)
+        }
         ["swarm", from, count] => ci::swarm(number(from)?, number(count)?),
         ["seed", seed] => ci::seed(number(seed)?, None),
         ["seed", seed, lines] => ci::seed(number(seed)?, Some(lines)),

@@ -45,6 +45,8 @@ pub(crate) fn report(options: &Options<'_>) -> Result<(), String> {
     let page = options.root.join("docs/simulation.md");
     splice::between(&page, "comparison", &main_table(&cells))?;
     splice::between(&page, "ablation", &ablation_table(&ablation))?;
+    #[cfg(feature = "bug-plant")]
+    splice::between(&page, "planted", &crate::bugs::table())?;
     splice::between(&page, "figures", &figures::table(&rows))
 }
 

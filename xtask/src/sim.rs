@@ -1,0 +1,43 @@
+//! The simulator: what continuous integration runs of it, and the report that goes into the documents.
+//!
+//! Built with the planted mistakes: without one chosen they change nothing, and so one build serves for both.
+
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::house::House;
+
+/// Fresh seeds of every run.
+const SEEDS: u64 = 200;
+/// Seeds of each network in the report.
+const REPORT_SEEDS: &str = "30";
+
+/// `sim`: scenarios, saved runs, fresh seeds, planted mistakes. `sim --from N` repeats the seeds of a run that failed.
+/// `sim --report [NODES..]`: the figures of docs/simulation.md.
+pub(crate) fn run(house: &House, args: &[&str]) -> Result<(), String> {
+    let json = house.target.join("report").join("mesh.json");
+    let mut command = program(house);
+    match args {
+        ["--report", counts @ ..] => {
+            command.arg("report").arg(&house.root).arg(json).arg(REPORT_SEEDS);
+            command.args(if counts.is_empty() { &["200", "1000"] } else { counts });
+        }
+        ["--from", seed] => {
+            command.arg("ci").arg(&house.root).arg(json).args([seed, SEEDS.to_string().as_str()]);
+        }
+        [] => {
+            // Fresh: whoever runs this often sees many. The first line of the output says which they were.
+            let minute = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() / 60);
+            let from = (minute * SEEDS).to_string();
+            command.arg("ci").arg(&house.root).arg(json).args([from, SEEDS.to_string()]);
+        }
+        _ => return Err("usage: cargo xtask sim [--from SEED | --report [NODES..]]".to_owned()),
+    }
+    house.hand_over(command)
+}
+
+fn program(house: &House) -> Command {
+    let mut command = house.cargo(&["run", "--quiet", "--profile", "sim", "--locked", "-p", "honeylink-sim"]);
+    command.args(["--features", "bug-plant", "--"]);
+    command
+}
