@@ -1,4 +1,5 @@
 //! One seed is the whole run: the same in two processes, byte for byte, and the same as what is written down here.
+#![expect(clippy::unwrap_used, reason = "a test that cannot start its processes has failed")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
