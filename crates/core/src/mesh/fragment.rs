@@ -23,10 +23,13 @@
 //!
 //! Pieces reach an assembly only after their MAC was found right, so a liar lies about its own messages. A count or size
 //! that contradicts the first piece is refused, and memory is charged for what is really there, a fixed overhead per piece
-//! included, never for what a header claims. One peer holds at most [`MESH_ASSEMBLY_PEER_BYTES_MAX`](crate::limits::MESH_ASSEMBLY_PEER_BYTES_MAX); strangers
-//! together at most half of [`MESH_ASSEMBLY_BYTES_MAX`](crate::limits::MESH_ASSEMBLY_BYTES_MAX), so no crowd of them displaces a paired device's message. What
+//! included, never for what a header claims. One peer holds at most [`MESH_ASSEMBLY_PEER_BYTES_MAX`]; strangers
+//! together at most half of [`MESH_ASSEMBLY_BYTES_MAX`], so no crowd of them displaces a paired device's message. What
 //! stops coming is forgotten. Nothing of this is kept on disk: until a message is complete its pieces are acceptable again
 //! ([`super::replay`]).
+//!
+//! [`MESH_ASSEMBLY_PEER_BYTES_MAX`]: crate::limits::MESH_ASSEMBLY_PEER_BYTES_MAX
+//! [`MESH_ASSEMBLY_BYTES_MAX`]: crate::limits::MESH_ASSEMBLY_BYTES_MAX
 
 mod assembly;
 mod split;
