@@ -158,7 +158,7 @@ async fn a_closed_opening_turns_devices_away() {
     drop(opening);
     let options = PairingOptions::default();
     let error = soon("join", guest.join_pairing(errand, Some(host.id()), options, no_prompts())).await;
-    assert!(matches!(error, Err(JoinError::Unreachable(_))), "{error:?}");
+    assert!(matches!(error, Err(JoinError::NotOpen)), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

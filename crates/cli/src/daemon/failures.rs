@@ -70,15 +70,19 @@ pub(super) fn connected(error: &ConnectError) -> ErrorBody {
     ErrorBody::new(code, error.to_string())
 }
 
-/// A link that ended.
+/// A link that ended. Closed with words, it was not wanted.
 pub(super) fn closed(error: &LinkClosed) -> ErrorBody {
-    ErrorBody::new(ErrorCode::Unreachable, error.to_string())
+    let code = if error.words_of_peer().is_some() { ErrorCode::Policy } else { ErrorCode::Unreachable };
+    ErrorBody::new(code, error.to_string())
 }
 
 /// A stream that was not opened.
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 pub(super) fn stream(error: StreamError) -> ErrorBody {
-    ErrorBody::new(ErrorCode::Unreachable, error.to_string())
+    match &error {
+        StreamError::Closed(why) => closed(why),
+        StreamError::ConnectionLost(_) => ErrorBody::new(ErrorCode::Unreachable, error.to_string()),
+    }
 }
 
 /// A ping without an answer because the link is over; a mere time-out is a lost ping.

@@ -6,12 +6,14 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use honeylink::Link;
+use honeylink::link::LinkClosed;
 use honeylink::services::pipe::{Pipe, PipeError};
 use honeylink_api::routes::{PIPE_BROKEN, PIPE_RECEIPT, PIPE_UPGRADE};
 use honeylink_api::{ErrorBody, ErrorCode};
@@ -26,6 +28,8 @@ use super::state::Daemon;
 
 /// Bytes moved at a time.
 const BLOCK_BYTES: usize = 64 << 10;
+/// How long after a stream broke the end of its link may be heard of.
+const LAST_WORDS_MAX: Duration = Duration::from_millis(500);
 
 /// `GET /v1/pipe/{peer}`
 pub(super) async fn open(
@@ -49,15 +53,18 @@ pub(super) async fn open(
             outcome = moved => outcome,
             why = over(&link) => Err(io::Error::other(why)),
         };
+        // Only a pipe that is not wanted is closed with words, which may come before or after the first bytes are gone.
+        let refused = async {
+            let why = over(&link).await;
+            why.words_of_peer().is_some().then(|| failures::closed(&why))
+        };
         match outcome {
             Ok(_) => to.write_all(&[PIPE_RECEIPT]).await?,
             Err(error) => {
-                let reason = if link.state() == honeylink::State::Closed {
-                    over(&link).await
-                } else {
-                    error.to_string()
-                };
-                let body = ErrorBody::new(ErrorCode::Unreachable, format!("the pipe broke: {reason}"));
+                // A stream that ends with its link is told a moment before the link's own end is.
+                let refused = tokio::time::timeout(LAST_WORDS_MAX, refused).await.unwrap_or_default();
+                let broke = || ErrorBody::new(ErrorCode::Unreachable, format!("the pipe broke: {error}"));
+                let body = refused.unwrap_or_else(broke);
                 to.write_all(&[PIPE_BROKEN]).await?;
                 to.write_all(&serde_json::to_vec(&body)?).await?;
             }
@@ -84,11 +91,11 @@ async fn send_all(
 }
 
 /// Waits until a link is over and says why.
-async fn over(link: &Link) -> String {
+async fn over(link: &Link) -> LinkClosed {
     let mut state = link.watch_state();
     // The link holds the sender, so waiting cannot fail.
     let _ = state.wait_for(|state| *state == honeylink::State::Closed).await;
-    link.why_closed().to_string()
+    link.why_closed()
 }
 
 #[derive(Debug, Deserialize)]

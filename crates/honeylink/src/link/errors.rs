@@ -17,6 +17,13 @@ impl LinkClosed {
     pub fn is_clean(&self) -> bool {
         self.0.by != Closer::Timeout && matches!(self.0.code, CloseCode::Normal | CloseCode::Shutdown)
     }
+
+    /// The reason that the peer's application gave when it closed the link, if it gave one.
+    #[must_use]
+    pub fn words_of_peer(&self) -> Option<&str> {
+        let said = self.0.by == Closer::Peer && self.0.code == CloseCode::Normal && !self.0.text.is_empty();
+        said.then_some(&*self.0.text)
+    }
 }
 
 fn describe(reason: &CloseReason) -> String {

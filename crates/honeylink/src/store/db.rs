@@ -98,8 +98,22 @@ pub enum StateError {
 /// The opened state database.
 #[derive(Debug)]
 pub(super) struct StateDb {
-    db: Database,
+    /// Always there until the drop.
+    db: Option<Database>,
     path: PathBuf,
+}
+
+impl Drop for StateDb {
+    /// Closing writes as well, so it can find damage as well. There is nobody left to tell, and nothing left to lose.
+    fn drop(&mut self) {
+        let closing = guarded(|| {
+            drop(self.db.take());
+            Ok(())
+        });
+        if let Err(error) = closing {
+            tracing::warn!(path = %self.path.display(), %error, "the state file is damaged");
+        }
+    }
 }
 
 impl StateDb {
@@ -136,7 +150,7 @@ impl StateDb {
         open: impl FnOnce() -> Result<Database, DatabaseError>,
     ) -> Result<Self, OpenStateError> {
         let db = guarded(|| Ok(open()?)).map_err(|error| open_error(path, error))?;
-        let state = Self { db, path: path.to_owned() };
+        let state = Self { db: Some(db), path: path.to_owned() };
         let version = guarded(|| state.version()).map_err(|error| open_error(path, error))?;
         match version {
             Found::Version(STATE_VERSION) => Ok(state),
@@ -160,8 +174,12 @@ impl StateDb {
         }
     }
 
+    fn db(&self) -> Result<&Database, redb::Error> {
+        self.db.as_ref().ok_or_else(|| redb::Error::Corrupted("the database is closed".to_owned()))
+    }
+
     fn version(&self) -> Result<Found, redb::Error> {
-        let txn = self.db.begin_read()?;
+        let txn = self.db()?.begin_read()?;
         let tables: Vec<String> = txn.list_tables()?.map(|table| table.name().to_owned()).collect();
         if tables.is_empty() {
             return Ok(Found::Nothing);
@@ -186,7 +204,7 @@ impl StateDb {
         &self,
         look: impl FnOnce(&ReadTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, StateError> {
-        guarded(|| look(&self.db.begin_read()?)).map_err(|error| self.error(error))
+        guarded(|| look(&self.db()?.begin_read()?)).map_err(|error| self.error(error))
     }
 
     fn transact<T>(
@@ -194,7 +212,7 @@ impl StateDb {
         change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error>,
     ) -> Result<T, redb::Error> {
         guarded(|| {
-            let mut txn = self.db.begin_write()?;
+            let mut txn = self.db()?.begin_write()?;
             // This is redb's default; it is said here because every promise of this module rests on it.
             txn.set_durability(Durability::Immediate)?;
             let out = change(&txn)?;

@@ -1,7 +1,7 @@
 //! The protocols the product is compared with, each as its own documents describe it, over the same radios.
 //!
 //! All four use the product's duty-cycle scheduler and the simulator's modem: what differs is what they send and when.
-//! Frames are as long as the real ones (see [`Sizes`] in each file); what they carry here is not encrypted, because
+//! Frames are as long as the real ones (see the constants in each file); what they carry here is not encrypted, because
 //! nobody in a comparison listens. Each is given every benefit of the doubt that costs its authors nothing: nodes know
 //! each other's keys from the start, hashes never collide, memory is ample.
 //!
