@@ -1,4 +1,4 @@
-//! `honeylink-sim`: what `cargo xtask sim` calls. People use `honeylink sim`, which is the same library with help texts.
+//! `honeylink-sim`: what `cargo xtask sim` calls.
 
 #[cfg(feature = "bug-plant")]
 mod bugs;
