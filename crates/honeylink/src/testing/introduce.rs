@@ -1,4 +1,4 @@
-//! For tests of applications: what would otherwise need two people.
+//! Trust between nodes without two people who compare codes.
 
 use honeylink_core::identity::DeviceId;
 
