@@ -17,6 +17,7 @@
 //! | [`transfer`] | what a file offer may say, and which names a receiver accepts |
 //! | [`radio`] | time on air, duty cycle, which frame goes next, talking to a modem |
 //! | [`qos`] | which stream sends next, how much a link carries, reservations, policies, repair of losses |
+//! | [`nat`] | getting through boxes that give every destination another port |
 //! | [`session`] | the protocol state under a link: order, acknowledgement, resume |
 //! | [`mesh`] | messages over several hops, over radio, hours later |
 //!
@@ -31,6 +32,7 @@ pub mod identity;
 pub mod limits;
 pub mod mdns;
 pub mod mesh;
+pub mod nat;
 pub mod nearby;
 pub mod pairing;
 #[doc(hidden)]

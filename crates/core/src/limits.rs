@@ -256,3 +256,18 @@ pub const RADIO_BACKOFF_MAX: Duration = Duration::from_secs(10);
 pub const RADIO_MODEM_REPORT_MAX: Duration = Duration::from_secs(60);
 /// How often a frame is offered to a modem that gives it back.
 pub const RADIO_MODEM_TRIES_MAX: u8 = 3;
+
+/// Sightings of a NAT box that are remembered.
+pub const NAT_SIGHTINGS_MAX: usize = 16;
+/// Sources an observer counts questions of.
+pub const NAT_ASKERS_MAX: usize = 4096;
+/// Sockets opened for one attempt to get through a NAT box.
+pub const NAT_SOCKETS_MAX: u16 = 256;
+/// Probes sent in one attempt: 64 KiB without headers.
+pub const NAT_PROBES_MAX: u16 = 2048;
+/// Answers given to probes in one attempt.
+pub const NAT_ANSWERS_MAX: u16 = 64;
+/// Pairs of endpoints remembered in one attempt.
+pub const NAT_CANDIDATES_MAX: usize = 8;
+/// How long one attempt takes.
+pub const NAT_ATTEMPT_MAX: Duration = Duration::from_secs(5);

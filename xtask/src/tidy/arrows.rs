@@ -51,7 +51,7 @@ const FLOORS: &[&[&str]] = &[
     &["wire"],
     &["pairing", "nearby", "transfer", "qos", "store", "paths", "radio"],
     // `mdns` speaks for `nearby`; `session` carries what the floor below agreed on.
-    &["mdns", "session"],
+    &["mdns", "nat", "session"],
     &["announce", "mesh", "groups", "slots"],
 ];
 
