@@ -10,9 +10,10 @@ use honeylink::mesh::{
 use honeylink::services::Chat;
 use honeylink::store::chat::MessageState;
 use honeylink::store::{NewPeer, OnNameTaken, PairingMethod};
-use honeylink::{MemoryNetwork, Node, Reach, Rung, testing};
+use honeylink::{DeviceId, DeviceType, MemoryNetwork, Node, Reach, Rung, Ticket, testing};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
@@ -252,6 +253,76 @@ on_both!(
     both_ends_keep_one_connection,
     chat_goes_over_the_mesh_where_no_link_can_be_made,
 );
+
+const CHILD_HOME: &str = "HONEYLINK_TEST_MESH_HOME";
+const CHILD_PEER: &str = "HONEYLINK_TEST_MESH_PEER";
+
+/// Not a test of its own: the process that the test below kills.
+#[tokio::test]
+#[ignore = "run by the test below, in a process of its own"]
+async fn killed_child() {
+    let Ok(home) = std::env::var(CHILD_HOME) else { return };
+    let node = Backend::Loopback.node("b", Some(Path::new(&home)), MeshOptions::default()).await;
+    let id: DeviceId = std::env::var(CHILD_PEER).unwrap().parse().unwrap();
+    let peer = NewPeer {
+        id,
+        name: None,
+        announced_name: "a".into(),
+        device_type: DeviceType::Desktop,
+        method: PairingMethod::Code,
+    };
+    node.store().trust().pair(&peer, OnNameTaken::Refuse, 0).unwrap();
+    println!("ticket {}", node.ticket());
+    // Nobody takes the messages. Bounded, in case nobody kills us.
+    tokio::time::sleep(PATIENCE).await; // tidy: sleep because it waits to be killed
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_receipt_was_sent_survives_kill_9() {
+    let home = tempfile::tempdir().unwrap();
+    let layout = home.path().join("b");
+    let a = Backend::Loopback.node("a", None, MeshOptions::default()).await;
+    let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "killed_child", "--ignored", "--nocapture"])
+        .env(CHILD_HOME, &layout)
+        .env(CHILD_PEER, a.id().to_string())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let ticket: Ticket = loop {
+        let line = soon("the child", lines.next_line()).await.unwrap().unwrap();
+        if let Some((_, ticket)) = line.split_once("ticket ") {
+            break ticket.parse().unwrap();
+        }
+    };
+    let peer = NewPeer {
+        id: ticket.id,
+        name: None,
+        announced_name: "b".into(),
+        device_type: DeviceType::Desktop,
+        method: PairingMethod::Code,
+    };
+    a.store().trust().pair(&peer, OnNameTaken::Refuse, 0).unwrap();
+    for text in ["one", "two", "three"] {
+        let mut sending =
+            soon("send", mesh(&a).send(ticket.clone(), text, SendOptions::default())).await.unwrap();
+        soon("receipt", sending.delivered()).await.unwrap();
+    }
+    // On Unix this is SIGKILL, right after the last receipt.
+    child.start_kill().unwrap();
+    soon("the end of the child", child.wait()).await.unwrap();
+    let b = Backend::Loopback.node("b", Some(&layout), MeshOptions::default()).await;
+    let mut messages = inbox(&b);
+    let mut texts = Vec::new();
+    for _ in 0..3 {
+        texts.push(soon("message", messages.next()).await.unwrap().payload);
+    }
+    assert_eq!(texts, ["one", "two", "three"]);
+    stop([a, b]).await;
+}
 
 #[tokio::test]
 async fn a_node_without_a_mesh_says_so_and_is_asked_rarely() {
