@@ -332,6 +332,8 @@ impl Inner {
                 known.push(*addr);
             }
         }
+        drop(manual);
+        self.mesh_seen(&id);
     }
 
     /// Runs a link's driver until the node is over, and forgets the link when it ends.
