@@ -18,6 +18,7 @@
 //! | [`radio`] | time on air, duty cycle, which frame goes next, talking to a modem |
 //! | [`qos`] | which stream sends next, how much a link carries, reservations, policies, repair of losses |
 //! | [`nat`] | getting through boxes that give every destination another port |
+//! | [`paths`] | which way bytes go, why, and what it was before |
 //! | [`session`] | the protocol state under a link: order, acknowledgement, resume |
 //! | [`mesh`] | messages over several hops, over radio, hours later |
 //!
@@ -35,6 +36,7 @@ pub mod mesh;
 pub mod nat;
 pub mod nearby;
 pub mod pairing;
+pub mod paths;
 #[doc(hidden)]
 pub mod planted;
 pub mod qos;

@@ -271,3 +271,8 @@ pub const NAT_ANSWERS_MAX: u16 = 64;
 pub const NAT_CANDIDATES_MAX: usize = 8;
 /// How long one attempt takes.
 pub const NAT_ATTEMPT_MAX: Duration = Duration::from_secs(5);
+
+/// Ways to one peer that are told beside the one in use.
+pub const PATHS_MAX: usize = 16;
+/// Changes of the way to one peer that are remembered.
+pub const PATH_CHANGES_MAX: usize = 64;

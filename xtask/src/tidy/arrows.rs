@@ -49,10 +49,10 @@ const FLOORS: &[&[&str]] = &[
     &["time", "rng", "limits", "planted"],
     &["identity"],
     &["wire"],
-    &["pairing", "nearby", "transfer", "qos", "store", "paths", "radio"],
+    &["pairing", "nearby", "transfer", "qos", "store", "radio"],
     // `mdns` speaks for `nearby`; `session` carries what the floor below agreed on.
     &["mdns", "nat", "session"],
-    &["announce", "mesh", "groups", "slots"],
+    &["announce", "mesh", "groups", "slots", "paths"],
 ];
 
 pub(super) const RULES: &[Rule] = &[
