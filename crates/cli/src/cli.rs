@@ -101,6 +101,8 @@ pub(crate) enum Verb {
     Path(commands::path::Args),
     Config(commands::config::Args),
     Logs(commands::logs::Args),
+    #[cfg(feature = "sim")]
+    Sim(commands::sim::Args),
     Completions(commands::completions::Args),
     Man(commands::man::Args),
     Demo(commands::demo::Args),

@@ -83,6 +83,8 @@ async fn run(cli: Cli) -> app::Outcome {
         Verb::Path(args) => commands::path::run(&app, args).await,
         Verb::Config(args) => commands::config::run(&app, args),
         Verb::Logs(args) => commands::logs::run(&app, args).await,
+        #[cfg(feature = "sim")]
+        Verb::Sim(args) => commands::sim::run(&app, args).await,
         Verb::Completions(args) => commands::completions::run(&args),
         Verb::Man(args) => commands::man::run(args),
         Verb::Demo(args) => commands::demo::run(&app, args).await,

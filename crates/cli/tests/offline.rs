@@ -107,6 +107,8 @@ fn every_verb_has_help_that_fits_a_terminal() {
         "path",
         "config",
         "logs",
+        #[cfg(feature = "sim")]
+        "sim",
         "completions",
         "man",
         "demo",

@@ -16,6 +16,8 @@ pub(crate) mod ping;
 pub(crate) mod pipe;
 pub(crate) mod receive;
 pub(crate) mod send;
+#[cfg(feature = "sim")]
+pub(crate) mod sim;
 pub(crate) mod status;
 pub(crate) mod transfers;
 pub(crate) mod up;

@@ -93,18 +93,27 @@ pub struct Digest {
 /// Nodes named in a digest.
 const BUSIEST: usize = 5;
 
+fn invalid(why: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
 /// Reads a trace.
 ///
 /// # Errors
-/// The first error of reading; a line that is not JSON is [`io::ErrorKind::InvalidData`].
+/// The first error of reading; a file that does not begin like a trace, or a line that is not JSON, is
+/// [`io::ErrorKind::InvalidData`].
 pub fn digest(trace: impl BufRead) -> io::Result<Digest> {
     let mut sum = Digest::default();
     let mut sent: BTreeMap<i64, u64> = BTreeMap::new();
     let mut waits: BTreeMap<i64, u64> = BTreeMap::new();
     let mut on_air: BTreeMap<u64, u64> = BTreeMap::new();
     let mut airtime_us: BTreeMap<String, u64> = BTreeMap::new();
-    for line in trace.lines() {
-        let event: Value = serde_json::from_str(&line?).map_err(io::Error::from)?;
+    for (index, line) in trace.lines().enumerate() {
+        let event: Value = serde_json::from_str(&line?)
+            .map_err(|error| invalid(format!("line {} is not of a trace: {error}", index + 1)))?;
+        if index == 0 && event.get("trace").is_none() {
+            return Err(invalid("it does not begin as a trace does".to_owned()));
+        }
         let number = |key: &str| event[key].as_u64().unwrap_or(0);
         let word = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
         if event.get("trace").is_some() {
@@ -150,5 +159,13 @@ mod tests {
         assert_eq!((parting.left.as_deref(), parting.right.as_deref()), (Some("c"), Some("d")));
         assert_eq!(diff(&b"a\n"[..], &b"a\n"[..]).unwrap(), None);
         assert_eq!(diff(&b"a\n"[..], &b""[..]).unwrap().unwrap().right, None);
+    }
+
+    #[test]
+    fn what_is_no_trace_is_not_summed_up() {
+        let why = |text: &str| digest(text.as_bytes()).unwrap_err().to_string();
+        assert!(why("{\"hello\":1}\n").contains("does not begin"));
+        assert!(why("{\"trace\":1}\nhello\n").contains("line 2"));
+        assert_eq!(digest(&b"{\"trace\":1,\"seed\":9}\n"[..]).unwrap().seed, 9);
     }
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Judging, Outcome, run, run_writing};
+use super::{Judging, Outcome, run};
 use crate::plan::Plan;
 use crate::scenario::{Scenario, ScenarioError, parse};
 use crate::tally::{Summary, Tally};
@@ -43,14 +43,14 @@ pub struct Ran {
     /// What came of it.
     pub outcome: Outcome,
     /// What it expected and did not get, in words.
-    pub disappointments: Vec<String>,
+    pub unmet: Vec<String>,
 }
 
 impl Ran {
     /// Whether nothing was broken and everything expected came.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.outcome.violations.is_empty() && self.disappointments.is_empty()
+        self.outcome.violations.is_empty() && self.unmet.is_empty()
     }
 
     /// The run in a few numbers; `None` if it panicked.
@@ -60,26 +60,27 @@ impl Ran {
     }
 }
 
-/// Runs the scenario in `file` with `seed`; its events go to `lines` if given.
+/// Reads the scenario in `file`.
 ///
 /// # Errors
 /// [`RunError`] says what is wrong with the file.
-pub fn run_file(file: &Path, seed: u64, lines: Option<&Path>) -> Result<Ran, RunError> {
+pub fn load(file: &Path) -> Result<Scenario, RunError> {
     let name = file.display().to_string();
     let text = fs::read_to_string(file).map_err(|error| RunError::File { file: name.clone(), error })?;
-    let scenario = parse(&name, &text)?;
+    Ok(parse(&name, &text)?)
+}
+
+/// Runs the scenario in `file` with `seed`.
+///
+/// # Errors
+/// [`RunError`] says what is wrong with the file.
+pub fn run_file(file: &Path, seed: u64) -> Result<Ran, RunError> {
+    let scenario = load(file)?;
     let plan = scenario.plan(seed);
-    let outcome = match lines {
-        None => run(&plan, Judging::Strict),
-        Some(path) => {
-            let file = fs::File::create(path)
-                .map_err(|error| RunError::File { file: path.display().to_string(), error })?;
-            run_writing(&plan, Judging::Strict, Box::new(std::io::BufWriter::new(file)))
-        }
-    };
-    let outcome = outcome.map_err(|error| RunError::Build { file: name, error })?;
-    let disappointments = disappointments(&scenario, outcome.tally.as_ref().map(Tally::summary));
-    Ok(Ran { scenario, plan, outcome, disappointments })
+    let outcome = run(&plan, Judging::Strict)
+        .map_err(|error| RunError::Build { file: file.display().to_string(), error })?;
+    let unmet = judge(&scenario, &outcome);
+    Ok(Ran { scenario, plan, outcome, unmet })
 }
 
 /// The scenario files in a folder, by name.
@@ -99,20 +100,24 @@ pub fn files(folder: &Path) -> Result<Vec<PathBuf>, RunError> {
     Ok(files)
 }
 
-fn disappointments(scenario: &Scenario, summary: Option<Summary>) -> Vec<String> {
-    let Some(summary) = summary else { return vec!["the run panicked".to_owned()] };
-    let mut wrong = Vec::new();
+/// What a scenario expected and did not get, in words.
+#[must_use]
+pub fn judge(scenario: &Scenario, outcome: &Outcome) -> Vec<String> {
+    let Some(summary) = outcome.tally.as_ref().map(Tally::summary) else {
+        return vec!["the run panicked".to_owned()];
+    };
+    let mut unmet = Vec::new();
     if let Some(least) = scenario.expect.delivery_ratio_min.filter(|least| summary.delivery_ratio < *least) {
-        wrong.push(format!(
+        unmet.push(format!(
             "delivered {:.3} of what was sent, at least {least} is expected",
             summary.delivery_ratio
         ));
     }
     if let Some(most) = scenario.expect.latency_p50_s_max.filter(|most| summary.latency_p50_s > *most) {
-        wrong.push(format!(
+        unmet.push(format!(
             "the median message took {:.1} s, at most {most} is expected",
             summary.latency_p50_s
         ));
     }
-    wrong
+    unmet
 }

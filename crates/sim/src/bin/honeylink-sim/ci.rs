@@ -43,8 +43,7 @@ pub(crate) fn all(root: &Path, json: &Path, from: u64, count: u64) -> Result<(),
 fn scenarios(folder: &Path) -> Result<(), String> {
     let files = scenarios::files(folder).map_err(|error| error.to_string())?;
     let mut bad = 0;
-    for (file, ran) in files.iter().zip(each(&files, processors(), |file| scenarios::run_file(file, 1, None)))
-    {
+    for (file, ran) in files.iter().zip(each(&files, processors(), |file| scenarios::run_file(file, 1))) {
         let ran = ran.map_err(|error| error.to_string())?;
         let Some(summary) = ran.summary() else { return Err(format!("{} panicked", file.display())) };
         let word = if ran.is_good() { "ok" } else { "FAILED" };
@@ -52,7 +51,7 @@ fn scenarios(folder: &Path) -> Result<(), String> {
             "{:<18} {word}: {} of {} delivered, median {:.1} s",
             ran.scenario.name, summary.delivered, summary.sent, summary.latency_p50_s
         );
-        for why in ran.outcome.violations.iter().map(ToString::to_string).chain(ran.disappointments.clone()) {
+        for why in ran.outcome.violations.iter().map(ToString::to_string).chain(ran.unmet.clone()) {
             println!("  {why}");
         }
         bad += usize::from(!ran.is_good());
