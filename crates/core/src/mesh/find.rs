@@ -8,6 +8,7 @@ use super::frame::{Cost, Frame, FrameId, Hop, Kind, Priority, RouteReply, RouteR
 use super::hint::Address;
 use super::line::{Purpose, Turn};
 use super::machine::Mesh;
+use super::memory::Again;
 use super::port::{PortId, PortInfo};
 use super::receive::Heard;
 use super::request::{Ask, Outcome};
@@ -71,7 +72,7 @@ impl Mesh {
             // As if it were lonely: a question that nobody near heard is said once more.
             if self.spread.begin(now, (id, port), 0, rumour.clone()) {
                 let turn =
-                    Turn::new(port, Purpose::Spread(id), Kind::RouteRequest, Priority::Control, bytes.len());
+                    Turn::new(port, Purpose::Spread(id), Kind::RouteRequest, Priority::Normal, bytes.len());
                 self.queue(now, turn);
             }
         }
@@ -88,8 +89,9 @@ impl Mesh {
             return;
         }
         let hops = request.hop.hops.saturating_add(1);
-        let cost = request.cost.plus(self.neighbours.link_cost_ms(port, request.prev, &info));
-        self.learn(now, request.origin, Way::new(port, request.prev, hops, cost));
+        let way = Way::new(from, hops, request.cost, self.neighbours.link_cost_ms(port, request.prev, &info));
+        let cost = way.cost;
+        self.learn(now, request.origin, way);
         self.overheard(now, id, from, request.hop.hops);
         let routed = request.next.is_some();
         let enough = if routed {
@@ -110,7 +112,9 @@ impl Mesh {
         if request.target == self.me.far && self.answer(heard, request, first) {
             return;
         }
-        if !first && (!routed || self.forward.passage(&id).is_some()) {
+        // Once in each form: a question that spread here may still come along a way.
+        let fresh = if routed { self.remember(now, routed_form(id), request.hop.hops) } else { first };
+        if !fresh {
             if routed {
                 self.hop_ack(now, port, request.prev, id);
             }
@@ -128,7 +132,8 @@ impl Mesh {
         let Heard { now, port, info, id, quality, .. } = *heard;
         let from = (port, request.prev);
         let known = self.routes.peek(now, request.target, &[from]);
-        let known = known.filter(|way| way.failures == 0 && way.age(now) <= FRESH);
+        // Only of a device next door: a longer way is too often stale to end a search with.
+        let known = known.filter(|way| way.hops <= 1 && way.failures == 0 && way.age(now) <= FRESH);
         let Some(way) = known else {
             if hops < request.ring.hops_max() {
                 let rumour =
@@ -172,7 +177,7 @@ impl Mesh {
             let quality = quality.filter(|_| port == heard.port);
             let len = rumour.bytes.len();
             let wait = patience(quality, len, &info, busy, &mut self.rng);
-            self.queue(now + wait, Turn::new(port, Purpose::Spread(id), rumour.kind, Priority::Control, len));
+            self.queue(now + wait, Turn::new(port, Purpose::Spread(id), rumour.kind, Priority::Normal, len));
         }
     }
 
@@ -237,7 +242,8 @@ impl Mesh {
             return;
         }
         let hops = reply.hop.hops.saturating_add(1);
-        let cost = reply.cost.plus(self.neighbours.link_cost_ms(port, reply.prev, &info));
+        let way = Way::new(from, hops, reply.cost, self.neighbours.link_cost_ms(port, reply.prev, &info));
+        let cost = way.cost;
         // The question that this answers went through.
         let asked = self.forward.find(|passage| {
             passage.kind == Kind::RoutedRequest && passage.to == reply.target && passage.via == from
@@ -250,15 +256,20 @@ impl Mesh {
             self.out.dropped(Some(port), Dropped::Forged);
             return;
         }
-        self.learn(now, reply.target, Way::new(port, reply.prev, hops, cost));
+        self.learn(now, reply.target, way);
         if reply.next != self.me.near {
             self.leave_to_others(heard);
             return;
         }
-        if !self.remember(now, id, reply.hop.hops) {
-            self.hop_ack(now, port, reply.prev, id);
-            self.out.dropped(Some(port), Dropped::Duplicate);
-            return;
+        match self.memory.judge(now, id, reply.hop.hops) {
+            Again::New | Again::Repeat => {}
+            Again::Retry | Again::Circle | Again::Worn => {
+                self.out.dropped(Some(port), Dropped::Duplicate);
+                if self.is_taken_on(now, &id) {
+                    self.hop_ack(now, port, reply.prev, id);
+                }
+                return;
+            }
         }
         if ours {
             self.hop_ack(now, port, reply.prev, id);
@@ -288,4 +299,9 @@ impl Mesh {
             self.hop_ack(now, port, reply.prev, id);
         }
     }
+}
+
+/// The name under which the routed form of a question is remembered.
+fn routed_form(id: FrameId) -> FrameId {
+    id.map(|byte| !byte)
 }

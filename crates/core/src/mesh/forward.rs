@@ -25,8 +25,6 @@ use crate::time::Time;
 
 /// Transmissions to one neighbour before another is tried.
 const TRIES_PER_WAY: u8 = 3;
-/// As above, while others are known.
-const TRIES_WITH_OTHERS: u8 = 2;
 /// Neighbours tried for one frame.
 pub(super) const WAYS_MAX: usize = 3;
 
@@ -190,14 +188,13 @@ impl Forward {
     }
 
     /// What to do with a frame whose answer is late.
-    pub(super) fn again(&mut self, now: Time, id: &FrameId, others: bool) -> Again {
+    pub(super) fn again(&mut self, now: Time, id: &FrameId) -> Again {
         let Some(passage) = self.passages.get_mut(id) else { return Again::GiveUp };
         passage.answer_by = None;
         if now > passage.expires || passage.asked_anybody {
             return Again::GiveUp;
         }
-        let tries_max = if others { TRIES_WITH_OTHERS } else { TRIES_PER_WAY };
-        if passage.tries < tries_max {
+        if passage.tries < TRIES_PER_WAY {
             Again::Same
         } else if passage.tried.len() < WAYS_MAX {
             Again::Other
@@ -261,7 +258,7 @@ mod tests {
             sent += 1;
             forward.aired(&ID, at(step));
             assert_eq!(forward.late(at(step)), Some(ID));
-            match forward.again(at(step), &ID, true) {
+            match forward.again(at(step), &ID) {
                 Again::Same => {}
                 Again::Other => {
                     forward.passage_mut(&ID).unwrap().turn_to((PORT, Near(other)), false);
@@ -270,7 +267,7 @@ mod tests {
                 Again::GiveUp => break,
             }
         }
-        assert_eq!(sent, usize::from(TRIES_WITH_OTHERS) * WAYS_MAX);
+        assert_eq!(sent, usize::from(TRIES_PER_WAY) * WAYS_MAX);
     }
 
     #[test]
@@ -278,7 +275,7 @@ mod tests {
         let mut forward = begun();
         forward.passage_mut(&ID).unwrap().ask_anybody();
         forward.aired(&ID, at(1));
-        assert_eq!(forward.again(at(1), &ID, true), Again::GiveUp);
+        assert_eq!(forward.again(at(1), &ID), Again::GiveUp);
     }
 
     #[test]

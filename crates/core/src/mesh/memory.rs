@@ -24,6 +24,8 @@ struct Sighting {
     /// The fewest hops it came with.
     hops: u8,
     repeats: u8,
+    /// Somebody took it on from here.
+    moved: bool,
 }
 
 /// What a frame that comes again is.
@@ -68,7 +70,19 @@ impl Memory {
 
     /// Remembers a frame; true if it is new.
     pub(super) fn first(&mut self, now: Time, id: FrameId, hops: u8) -> bool {
-        self.frames.insert(now, id, Sighting { at: now, hops, repeats: 0 })
+        self.frames.insert(now, id, Sighting { at: now, hops, repeats: 0, moved: false })
+    }
+
+    /// Somebody took a frame on from here.
+    pub(super) fn moved(&mut self, now: Time, id: &FrameId) {
+        if let Some(known) = self.frames.find_mut(now, id) {
+            known.moved = true;
+        }
+    }
+
+    /// Whether somebody did.
+    pub(super) fn has_moved(&mut self, now: Time, id: &FrameId) -> bool {
+        self.frames.find(now, id).is_some_and(|known| known.moved)
     }
 
     pub(super) fn knows(&mut self, now: Time, id: &FrameId) -> bool {
@@ -94,6 +108,7 @@ impl Memory {
             return Again::Worn;
         }
         known.repeats += 1;
+        known.moved = false;
         known.at = now;
         known.hops = known.hops.min(hops);
         Again::Repeat

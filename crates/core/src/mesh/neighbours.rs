@@ -19,7 +19,7 @@ const SILENT_MAX: Duration = Duration::from_secs(1800);
 /// Chances are in parts of this.
 const CERTAIN: u32 = 1000;
 /// No link is believed to be better or worse.
-const CHANCE_MIN: u32 = 100;
+const CHANCE_MIN: u32 = 300;
 /// See [`CHANCE_MIN`].
 const CHANCE_MAX: u32 = 980;
 

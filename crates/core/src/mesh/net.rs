@@ -231,6 +231,7 @@ impl Net {
     /// Lets time pass.
     pub(super) fn run(&mut self, span: Duration) {
         let end = self.now + span;
+        let mut standing = 0;
         for _ in 0..2_000_000 {
             let due = self.nodes.iter().enumerate().filter(|(_, node)| node.up);
             let timer = due.filter_map(|(at, node)| Some((node.mesh.poll_timeout()?.at, at))).min();
@@ -238,6 +239,10 @@ impl Net {
             let at = timer.map_or(Time::MAX, |(at, _)| at).min(event.unwrap_or(Time::MAX));
             if at > end {
                 break;
+            }
+            standing = if at > self.now { 0 } else { standing + 1 };
+            if let Some((_, node)) = timer.filter(|_| standing > 20_000) {
+                panic!("time stands still: {:?}", self.nodes[node].mesh.poll_timeout());
             }
             self.now = self.now.max(at);
             if event == Some(at) {

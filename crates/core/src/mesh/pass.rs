@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::event::{Dropped, Output};
 use super::forward::{Again, Passage};
-use super::frame::{Cost, Frame, FrameId, HopAck, Kind, PortKind, Rewrite, RouteError, rewrite};
+use super::frame::{Frame, FrameId, Hop, HopAck, Kind, PortKind, Priority, Rewrite, RouteError, rewrite};
 use super::hint::Near;
 use super::line::{Purpose, Turn, within};
 use super::machine::Mesh;
@@ -14,7 +14,7 @@ use super::routes::Way;
 use crate::time::Time;
 
 /// What a neighbour may take before it passes a frame on, besides the airtime: its modem's wait for a free channel.
-const TURNAROUND: Duration = Duration::from_millis(500);
+const TURNAROUND: Duration = Duration::from_millis(1000);
 /// A node with few neighbours listens this many airtimes whether any of them repeats a frame.
 const LISTEN_AIRTIMES: u32 = 10;
 /// How long a frame for one neighbour may wait in a port before it is of no use.
@@ -42,7 +42,9 @@ impl Mesh {
     fn line_up(&mut self, now: Time, id: FrameId, after: Duration, at_once: bool) {
         let Some(passage) = self.forward.passage(&id) else { return };
         let (port, len) = (passage.via.0, passage.bytes.len());
-        let turn = Turn::new(port, Purpose::Pass(id), passage.kind, passage.priority, len);
+        // Before what spreads: somebody waits for it.
+        let priority = Priority::from_bits((passage.priority as u8 + 1).min(3));
+        let turn = Turn::new(port, Purpose::Pass(id), passage.kind, priority, len);
         self.queue(now + after, if at_once { turn.at_once() } else { turn });
     }
 
@@ -65,7 +67,7 @@ impl Mesh {
             let (port, kind) = (turn.port, turn.kind);
             let bytes = match turn.purpose.clone() {
                 Purpose::Pass(id) => self.passing(now, &id),
-                Purpose::Spread(id) => self.spreading(now, id, &turn),
+                Purpose::Spread(id) => self.spreading(id, port),
                 Purpose::Once(bytes) => Some(bytes),
             };
             let Some(bytes) = bytes else {
@@ -86,7 +88,7 @@ impl Mesh {
         // While it waited, a better way may have become known.
         if !passage.was_sent()
             && matches!(passage.kind, Kind::RouteReply)
-            && let Some(way) = self.routes.peek(now, passage.to, &[])
+            && let Some(way) = self.routes.peek(now, passage.to, passage.came.as_slice())
             && way.port == passage.via.0
         {
             passage.via = (way.port, way.next);
@@ -102,13 +104,8 @@ impl Mesh {
         rewritten(&passage.bytes, &to)
     }
 
-    fn spreading(&mut self, now: Time, id: FrameId, turn: &Turn) -> Option<Bytes> {
-        let (rumour, again) = self.spread.say(id, turn.port)?;
-        if again {
-            let airtime = self.ports.info(turn.port)?.airtime(turn.bytes);
-            let listen = airtime * LISTEN_AIRTIMES + within(airtime * LISTEN_AIRTIMES, &mut self.rng);
-            self.queue(now + TURNAROUND + listen, Turn { polite: 0, ..turn.clone() });
-        }
+    fn spreading(&self, id: FrameId, port: PortId) -> Option<Bytes> {
+        let rumour = self.spread.say(id, port)?;
         let to = Rewrite {
             hops: rumour.hops,
             next: Near::ANYBODY,
@@ -121,8 +118,15 @@ impl Mesh {
 
     /// The port says what became of a frame.
     pub(super) fn sent(&mut self, now: Time, port: PortId, token: u64, aired: bool) {
-        let Some(Purpose::Pass(id)) = self.line.sent(port, token) else { return };
         let Some(info) = self.ports.info(port).copied() else { return };
+        let id = match self.line.sent(port, token) {
+            Some(Purpose::Pass(id)) => id,
+            Some(Purpose::Spread(id)) => {
+                self.spread_aired(now, port, id, &info);
+                return;
+            }
+            Some(Purpose::Once(_)) | None => return,
+        };
         let Some(passage) = self.forward.passage(&id) else { return };
         if !aired {
             self.forward.not_aired(now, &id);
@@ -144,6 +148,17 @@ impl Mesh {
         self.forward.aired(&id, now + wait);
     }
 
+    /// A frame was said to everybody near. Who has few neighbours listens whether any of them repeats it.
+    fn spread_aired(&mut self, now: Time, port: PortId, id: FrameId, info: &PortInfo) {
+        let Some(rumour) = self.spread.say(id, port) else { return };
+        if self.spread.aired(id, port) {
+            let (kind, len) = (rumour.kind, rumour.bytes.len());
+            let listen = info.airtime(len) * LISTEN_AIRTIMES;
+            let pause = TURNAROUND + listen + within(listen, &mut self.rng);
+            self.queue(now + pause, Turn::new(port, Purpose::Spread(id), kind, Priority::Normal, len));
+        }
+    }
+
     /// How long to listen for a neighbour to pass a frame on.
     fn answer_wait(&mut self, now: Time, port: PortId, info: &PortInfo, len: usize) -> Duration {
         let airtime = info.airtime(len);
@@ -157,6 +172,7 @@ impl Mesh {
         let Some(passage) = self.forward.end(&id) else { return };
         self.withdraw(&Purpose::Pass(id), None);
         let (port, next) = passage.via;
+        self.memory.moved(now, &id);
         if by_neighbour && passage.tries() > 0 && next != Near::ANYBODY {
             self.routes.confirm(now, passage.to, port, next);
             if let Some(info) = self.ports.info(port).copied() {
@@ -192,7 +208,7 @@ impl Mesh {
             }
         }
         let other = self.routes.peek(now, to, &not);
-        match (self.forward.again(now, &id, other.is_some()), info) {
+        match (self.forward.again(now, &id), info) {
             (Again::Same, Some(info)) => {
                 let pause = within(info.airtime(len) * 3 * u32::from(tries), &mut self.rng);
                 self.line_up(now, id, pause, false);
@@ -250,7 +266,7 @@ impl Mesh {
         let Some(info) = self.ports.info(port) else { return };
         let Ok(Frame::Data(data)) = Frame::decode(data, info.kind) else { return };
         let (dst, src, seq) = (data.dst, data.src, data.seq);
-        let hop = super::frame::Hop::first(super::frame::Priority::Control);
+        let hop = Hop::first(Priority::Control);
         let error = Frame::RouteError(RouteError { hop, next: prev, prev: self.me.near, dst, src, seq });
         self.once(now, port, &error);
     }
@@ -263,11 +279,6 @@ impl Mesh {
         let [a, b, c, d, ..] = id;
         let ack = Frame::HopAck(HopAck { next: prev, prev: self.me.near, frame: [a, b, c, d] });
         self.once(now, port, &ack);
-    }
-
-    /// What a way of `hops` hops costs where only their number is known.
-    pub(super) fn cost_of_hops(&self, hops: u8, port: PortId, prev: Near, info: &PortInfo) -> Cost {
-        Cost::from_ms(u64::from(hops) * info.hop_cost_ms() + self.neighbours.link_cost_ms(port, prev, info))
     }
 }
 

@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::event::{Dropped, Event, Output, Trail};
 use super::forward::Passage;
-use super::frame::{Data, Frame, FrameId, Hop, HopAck, Kind, Priority, Receipt, RouteError, identity};
+use super::frame::{Cost, Data, Frame, FrameId, Hop, HopAck, Kind, Priority, Receipt, RouteError, identity};
 use super::hint::{Address, Far, Near};
 use super::inbox::{Arrival, Owed};
 use super::line::{Purpose, within};
@@ -94,8 +94,9 @@ impl Mesh {
 
     /// Whoever passes on a frame of `src` is a way back to it.
     fn learn_back(&mut self, heard: &Heard, src: Far, prev: Near, hops: u8) {
-        let cost = self.cost_of_hops(hops, heard.port, prev, &heard.info);
-        self.learn(heard.now, src, Way::new(heard.port, prev, hops.saturating_add(1), cost));
+        let told = Cost::from_ms(u64::from(hops) * heard.info.hop_cost_ms());
+        let link_ms = self.neighbours.link_cost_ms(heard.port, prev, &heard.info);
+        self.learn(heard.now, src, Way::new((heard.port, prev), hops.saturating_add(1), told, link_ms));
     }
 
     /// Takes note of a way, and wakes what waits for one.
@@ -115,10 +116,10 @@ impl Mesh {
     pub(super) fn overheard(&mut self, now: Time, id: FrameId, from: (PortId, Near), hops: u8) {
         let Some(passage) = self.forward.passage(&id) else { return };
         let by_neighbour = passage.via == from;
-        let further = hops > passage.hops;
-        // Somebody else spoke first, as far along as we are: the frame does not need us.
-        let taken = !passage.was_sent() && hops >= passage.hops;
-        if by_neighbour || further || taken {
+        // Whoever knew a way was asked: somebody did, or somebody spoke before us.
+        let anybody = passage.via.1 == Near::ANYBODY && hops > passage.hops;
+        let taken = !passage.was_sent() && hops == passage.hops && passage.came != Some(from);
+        if by_neighbour || anybody || taken {
             self.passed_on(now, id, by_neighbour);
         }
     }
@@ -194,6 +195,11 @@ impl Mesh {
         if near.0 == neighbour { to } else { Far::EVERYBODY }
     }
 
+    /// Whether a frame that comes again need not be sent here again: it went on from here, or is about to.
+    pub(super) fn is_taken_on(&mut self, now: Time, id: &FrameId) -> bool {
+        self.memory.has_moved(now, id) || self.forward.passage(id).is_some_and(Passage::was_sent)
+    }
+
     fn relay(&mut self, heard: &Heard, data: &Data) {
         let Heard { now, port, id, .. } = *heard;
         if !self.relays() {
@@ -211,12 +217,16 @@ impl Mesh {
             Again::New | Again::Repeat => {}
             Again::Circle => {
                 self.out.dropped(Some(port), Dropped::Loop);
-                self.say_broken(now, port, data.prev, &heard.bytes);
+                if self.is_taken_on(now, &id) {
+                    self.hop_ack(now, port, data.prev, id);
+                } else {
+                    self.say_broken(now, port, data.prev, &heard.bytes);
+                }
                 return;
             }
             Again::Retry | Again::Worn => {
                 self.out.dropped(Some(port), Dropped::Duplicate);
-                if self.forward.passage(&id).is_none_or(Passage::was_sent) {
+                if self.is_taken_on(now, &id) {
                     self.hop_ack(now, port, data.prev, id);
                 }
                 return;
@@ -316,13 +326,11 @@ impl Mesh {
         }
         match self.memory.judge(now, id, receipt.hop.hops) {
             Again::New | Again::Repeat => {}
-            Again::Retry => {
-                self.hop_ack(now, port, receipt.prev, id);
+            Again::Retry | Again::Circle | Again::Worn => {
                 self.out.dropped(Some(port), Dropped::Duplicate);
-                return;
-            }
-            Again::Circle | Again::Worn => {
-                self.out.dropped(Some(port), Dropped::Loop);
+                if self.is_taken_on(now, &id) {
+                    self.hop_ack(now, port, receipt.prev, id);
+                }
                 return;
             }
         }

@@ -23,6 +23,8 @@ use crate::time::Time;
 const WAYS: usize = 3;
 /// A way that was proved or heard this lately may stand for a search.
 pub(super) const FRESH: Duration = Duration::from_secs(600);
+/// A way counts for twice as costly when this long was not heard of it.
+const OLDER: Duration = Duration::from_secs(60);
 /// Failures beyond this say nothing more.
 const FAILURES_MAX: u8 = 4;
 
@@ -35,16 +37,30 @@ pub struct Way {
     pub next: Near,
     /// Hops to the destination: 1 for a neighbour.
     pub hops: u8,
+    /// What it costs from that neighbour on, as the neighbour said.
+    pub told: Cost,
     /// What it costs from here.
     pub cost: Cost,
     /// Tries that went unanswered since it last worked.
     pub failures: u8,
+    /// What the link to that neighbour costs, ms: finer than costs on the air are.
+    link_ms: u16,
     heard_s: u32,
 }
 
 impl Way {
-    pub(super) const fn new(port: PortId, next: Near, hops: u8, cost: Cost) -> Self {
-        Self { port, next, hops, cost, failures: 0, heard_s: 0 }
+    /// A way through `next`, which says that it costs `told` from there; the link to it costs `link_ms`.
+    pub(super) fn new((port, next): (PortId, Near), hops: u8, told: Cost, link_ms: u64) -> Self {
+        Self {
+            port,
+            next,
+            hops,
+            told,
+            cost: told.plus(link_ms),
+            failures: 0,
+            link_ms: u16::try_from(link_ms).unwrap_or(u16::MAX),
+            heard_s: 0,
+        }
     }
 
     /// How long ago it was last heard of, whole seconds.
@@ -53,9 +69,13 @@ impl Way {
         Duration::from_secs(u64::from(seconds(now).saturating_sub(self.heard_s)))
     }
 
-    /// What it counts as: its cost, doubled by every failure.
-    fn score(&self) -> u64 {
-        self.cost.ms().unwrap_or(1 << 40) << self.failures
+    /// What it counts as: its cost, doubled by every failure, and once more with every [`OLDER`] since it was heard of.
+    ///
+    /// Age counts because ways that became known together fit together: a frame that follows the freshest ones goes where
+    /// the last one came from, while a cheap but older one may lead back here by now.
+    fn score(&self, now: Time) -> u64 {
+        let cost = (self.told.ms().unwrap_or(1 << 40) + u64::from(self.link_ms)) << self.failures;
+        cost + cost * self.age(now).as_secs() / OLDER.as_secs()
     }
 
     fn is(&self, port: PortId, next: Near) -> bool {
@@ -114,7 +134,7 @@ impl Routes {
             *place = Some(way);
         } else {
             let stale = |way: &Way| way.age(now) > MESH_ROUTE_AGE_MAX;
-            let rank = |way: &Way| (stale(way), way.score());
+            let rank = |way: &Way| (stale(way), way.score(now));
             let worst = entry.ways.iter_mut().flatten().max_by_key(|way| rank(way));
             if let Some(worst) = worst.filter(|worst| rank(worst) > rank(&way)) {
                 *worst = way;
@@ -136,17 +156,22 @@ impl Routes {
 
     /// As [`Routes::best`], without counting as use.
     pub(super) fn peek(&self, now: Time, to: Far, not: &[(PortId, Near)]) -> Option<Way> {
-        let usable = |way: &&Way| {
-            way.age(now) <= MESH_ROUTE_AGE_MAX && !not.iter().any(|(port, next)| way.is(*port, *next))
-        };
-        self.table.get(&to)?.ways.iter().flatten().filter(usable).min_by_key(|way| way.score()).copied()
+        let believed = |way: &&Way| way.age(now) <= MESH_ROUTE_AGE_MAX;
+        let ways =
+            || self.table.get(&to).into_iter().flat_map(|entry| entry.ways.iter().flatten()).filter(believed);
+        // Only through neighbours that are nearer to the destination than we are: a way through one that is further leads
+        // back here (the feasibility condition of Garcia-Luna-Aceves' DUAL, 1993).
+        let ours = ways().map(|way| way.cost).min()?;
+        let leads_back = |way: &Way| way.told >= ours;
+        let allowed = |way: &&Way| !not.iter().any(|(port, next)| way.is(*port, *next));
+        ways().filter(allowed).min_by_key(|way| (leads_back(way), way.score(now))).copied()
     }
 
     /// All ways to `to`, the best first.
     pub(super) fn ways(&self, now: Time, to: Far) -> Vec<Way> {
         let known = self.table.get(&to).into_iter().flat_map(|entry| entry.ways.iter().flatten());
         let mut ways: Vec<Way> = known.filter(|way| way.age(now) <= MESH_ROUTE_AGE_MAX).copied().collect();
-        ways.sort_by_key(Way::score);
+        ways.sort_by_key(|way| way.score(now));
         ways
     }
 
@@ -221,7 +246,7 @@ mod tests {
     }
 
     fn way(next: u16, cost_ms: u64) -> Way {
-        Way::new(PortId(0), Near(next), 2, Cost::from_ms(cost_ms))
+        Way::new((PortId(0), Near(next)), 2, Cost::from_ms(cost_ms / 2), cost_ms / 2)
     }
 
     fn order(routes: &Routes, now: Time) -> Vec<u16> {
@@ -285,7 +310,7 @@ mod tests {
     fn a_port_that_goes_down_takes_its_ways_with_it() {
         let mut routes = Routes::default();
         routes.learn(at(0), TO, way(1, 300));
-        routes.learn(at(0), TO, Way::new(PortId(7), Near(1), 1, Cost::from_ms(5)));
+        routes.learn(at(0), TO, Way::new((PortId(7), Near(1)), 1, Cost::FREE, 5));
         routes.forget_port(PortId(7));
         assert_eq!(order(&routes, at(0)), [1]);
         routes.forget_port(PortId(0));
@@ -294,7 +319,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_small() {
-        assert!(size_of::<Way>() <= 12 + 4, "{}", size_of::<Way>());
-        assert!(size_of::<Destination>() <= 56, "{}", size_of::<Destination>());
+        assert!(size_of::<Way>() <= 20, "{}", size_of::<Way>());
+        assert!(size_of::<Destination>() <= 64, "{}", size_of::<Destination>());
     }
 }

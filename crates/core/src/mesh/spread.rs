@@ -3,8 +3,8 @@
 //!
 //! Who hears such a frame for the first time waits a while before repeating it, and counts the copies that others send
 //! meanwhile. Enough copies, and it stays silent (the counter-based scheme of Ni et al. 1999). Two things make it fit
-//! radio. The wait is shorter for who heard the frame weakly: it is far from the sender and covers new ground, and those
-//! between hear it and stay silent. And a copy heard loudly counts more than a faint one: its sender stands close by and
+//! radio. The wait is shorter for who heard the frame from afar: it covers new ground, and those between hear it and stay
+//! silent. Only who hears it so faintly that the link hardly holds waits longest: ways are built on what spreads. And a copy heard loudly counts more than a faint one: its sender stands close by and
 //! reaches the same devices. In a thin network one lost copy would end the frame there, so who has few neighbours listens
 //! whether any of them goes on, and says it once more if not. A connection to one neighbour hides nothing from anybody: there every frame is said once.
 
@@ -33,9 +33,13 @@ const LONELY_NEIGHBOURS: usize = 3;
 /// Weight that silences a lonely node.
 const ENOUGH_FOR_LONELY: u8 = 8;
 /// The wait of the best-heard node, as airtimes of the frame, before the random part.
-const NEAR_AIRTIMES: u32 = 4;
+const NEAR_AIRTIMES: u32 = 2;
 /// The random part of the wait, as airtimes of the frame.
-const RANDOM_AIRTIMES: u32 = 4;
+const RANDOM_AIRTIMES: u32 = 16;
+/// Under this margin a link is too weak to build ways on, quarters of a decibel.
+const FAINT_MARGIN_QUARTER_DB: u32 = 4 * 3;
+/// Who hears a frame that faintly waits this many airtimes more: for a better copy, and for others who have one.
+const FAINT_AIRTIMES: u32 = 8;
 /// Above this margin, quarters of a decibel, a node counts as nearest.
 const NEAREST_MARGIN_QUARTER_DB: i16 = 4 * 24;
 
@@ -114,20 +118,22 @@ impl Spread {
         enough
     }
 
-    /// The frame as it is to be said now. True with it if it may have to be said once more.
-    pub(super) fn say(&mut self, id: FrameId, port: PortId) -> Option<(Rumour, bool)> {
-        let rumour = self.waiting.get_mut(&(id, port))?;
-        rumour.said += 1;
-        let again = rumour.enough == ENOUGH_FOR_LONELY && rumour.said == 1;
-        let said = rumour.clone();
-        if !again {
-            self.waiting.remove(&(id, port));
-        } else {
+    /// The frame as it is to be said now. Copies count on until it is on the air.
+    pub(super) fn say(&self, id: FrameId, port: PortId) -> Option<Rumour> {
+        self.waiting.get(&(id, port)).cloned()
+    }
+
+    /// It was on the air. True if it may have to be said once more.
+    pub(super) fn aired(&mut self, id: FrameId, port: PortId) -> bool {
+        let Some(rumour) = self.waiting.get_mut(&(id, port)) else { return false };
+        let again = rumour.enough == ENOUGH_FOR_LONELY && rumour.said == 0;
+        if again {
             // From now on any copy from further along will do.
-            rumour.heard = 0;
-            rumour.enough = USUAL;
+            (rumour.said, rumour.heard, rumour.enough) = (1, 0, USUAL);
+        } else {
+            self.waiting.remove(&(id, port));
         }
-        Some((said, again))
+        again
     }
 
     /// Takes a frame out, because it need not be said.
@@ -160,7 +166,8 @@ pub(super) fn patience(
     let by_distance = airtime * NEAR_AIRTIMES * margin / u32::from(NEAREST_MARGIN_QUARTER_DB.unsigned_abs());
     // A busy channel is given time in proportion: twice as long at 50 %.
     let spread = airtime * RANDOM_AIRTIMES * (100 + 2 * u32::try_from(busy_percent).unwrap_or(100)) / 100;
-    by_distance + within(spread, rng)
+    let faint = if margin < FAINT_MARGIN_QUARTER_DB { airtime * FAINT_AIRTIMES } else { Duration::ZERO };
+    faint + by_distance + within(spread, rng)
 }
 
 fn margin(quality: Option<Quality>, info: &PortInfo) -> i16 {
@@ -217,24 +224,25 @@ mod tests {
     fn in_a_thin_network_a_frame_that_nobody_takes_further_is_said_once_more() {
         let mut spread = Spread::default();
         spread.begin(Time::ZERO, (ID, PORT), 2, rumour(100));
-        assert!(spread.say(ID, PORT).unwrap().1);
+        assert!(spread.aired(ID, PORT));
         assert!(!spread.heard(ID, PORT, (3, Cost::FREE), snr(0), &radio()), "from before us");
         assert!(spread.heard(ID, PORT, (5, Cost::FREE), snr(0), &radio()), "from behind us");
         assert!(spread.say(ID, PORT).is_none());
         spread.begin(Time::ZERO, (ID, PORT), 2, rumour(100));
-        assert!(spread.say(ID, PORT).unwrap().1);
-        assert!(!spread.say(ID, PORT).unwrap().1, "and then no more");
+        assert!(spread.aired(ID, PORT));
+        assert!(!spread.aired(ID, PORT), "and then no more");
         assert_eq!(spread.len(), 0);
     }
 
     #[test]
-    fn who_hears_faintly_speaks_first_on_average() {
+    fn who_hears_far_but_well_speaks_first_on_average() {
         let mut rng = Rng::from_u64(1);
         let mut mean = |db, busy| {
             (0..200).map(|_| patience(snr(db), 21, &radio(), busy, &mut rng)).sum::<Duration>() / 200
         };
-        assert!(mean(-9, 0) < mean(10, 0));
-        assert!(mean(-9, 0) < mean(-9, 50), "a busy channel gets time");
+        assert!(mean(-6, 0) < mean(10, 0));
+        assert!(mean(-6, 0) < mean(-9, 0), "a link that hardly holds is no way");
+        assert!(mean(-6, 0) < mean(-6, 50), "a busy channel gets time");
     }
 
     #[test]
