@@ -165,6 +165,8 @@ pub const MESH_BUCKETS_MAX: usize = 512;
 pub const MESH_OUTBOX_MESSAGES_MAX: usize = 256;
 /// Bytes of own messages under way.
 pub const MESH_OUTBOX_BYTES_MAX: usize = 1 << 20;
+/// A message that is worth nothing after so short a time is not written to disk.
+pub const MESH_VOLATILE_LIFETIME_MAX: Duration = Duration::from_secs(60);
 /// Shortest pause between two tries of a message, before it grows.
 pub const MESH_PAUSE_MIN: Duration = Duration::from_secs(5);
 /// Frames held for others.
@@ -213,8 +215,6 @@ pub const MESH_REPEATS_MAX: u8 = 8;
 pub const MESH_PEERS_MAX: usize = 256;
 /// Receipts that wait for the disk.
 pub const MESH_RECEIPTS_OWED_MAX: usize = 64;
-/// Own messages under way.
-pub const MESH_MESSAGES_MAX: usize = 64;
 /// Events that wait to be polled; further ones are lost.
 pub const MESH_EVENTS_MAX: usize = 256;
 /// Searches for ways, resting ones included.

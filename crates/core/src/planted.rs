@@ -32,11 +32,15 @@ pub enum Bug {
     QueueUnbounded,
     /// A frame is believed to be as long as its kind says.
     LengthTrusted,
+    /// Own messages are not read back after a restart.
+    OutboxForgotten,
+    /// An own message that is read back takes a new number.
+    NumberAfresh,
 }
 
 impl Bug {
     /// Every mistake, with its name in reports.
-    pub const ALL: [(Self, &'static str); 12] = [
+    pub const ALL: [(Self, &'static str); 14] = [
         (Self::ReplayForgotten, "bug-replay-forgotten"),
         (Self::HopAckIsReceipt, "bug-hop-ack-is-receipt"),
         (Self::NumbersStartAgain, "bug-numbers-start-again"),
@@ -49,6 +53,8 @@ impl Bug {
         (Self::DutyHalved, "bug-duty-halved"),
         (Self::QueueUnbounded, "bug-queue-unbounded"),
         (Self::LengthTrusted, "bug-length-trusted"),
+        (Self::OutboxForgotten, "bug-outbox-forgotten"),
+        (Self::NumberAfresh, "bug-number-afresh"),
     ];
 }
 

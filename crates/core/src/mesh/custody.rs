@@ -29,7 +29,6 @@ use bytes::Bytes;
 use core::time::Duration;
 
 use super::hint::{Far, Near};
-use super::outbox::jittered;
 use super::raw::FrameId;
 use super::records::{Journal, Mark, Moment, Saved, Table};
 use super::seen::Recent;
@@ -437,6 +436,12 @@ impl Custody {
         journal.erase(key(id, FRAME));
         true
     }
+}
+
+/// A pause, a quarter shorter to a quarter longer.
+fn jittered(pause: Duration, rng: &mut Rng) -> Duration {
+    let quarter = u64::try_from(pause.as_micros() / 4).unwrap_or(u64::MAX / 4);
+    pause.saturating_sub(Duration::from_micros(quarter)) + Duration::from_micros(rng.below(2 * quarter + 1))
 }
 
 #[cfg(test)]

@@ -24,11 +24,13 @@ pub struct Config {
     pub announce_every: Duration,
     /// Whether the device announces itself at all.
     pub announces: bool,
+    /// Milliseconds since 1970 as the mesh starts, if the device knows them: how long it was off.
+    pub unix_ms: Option<u64>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { caps: Caps::RELAY, announce_every: Duration::from_secs(600), announces: true }
+        Self { caps: Caps::RELAY, announce_every: Duration::from_secs(600), announces: true, unix_ms: None }
     }
 }
 
@@ -110,7 +112,8 @@ pub enum Input {
 /// How far a message has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// Taken on.
+    /// Taken on. One that lives longer than [`MESH_VOLATILE_LIFETIME_MAX`](crate::limits::MESH_VOLATILE_LIFETIME_MAX) is
+    /// on disk by now, and goes on after a crash.
     Accepted,
     /// Left this device.
     Sent,
@@ -131,9 +134,15 @@ pub enum Failure {
     /// The application cancelled it.
     #[error("it was cancelled")]
     Cancelled,
-    /// Too many messages are under way.
-    #[error("too many messages are under way")]
+    /// Too many messages are under way that are at least as urgent.
+    #[error("too many messages are under way that are at least as urgent")]
     QueueFull,
+    /// A more urgent message took its place.
+    #[error("a more urgent message took its place")]
+    Displaced,
+    /// There is one of this name.
+    #[error("a message of this name is under way already")]
+    Known,
     /// Longer than the mesh carries.
     #[error("it is longer than the mesh carries")]
     TooLong,
@@ -243,6 +252,8 @@ pub enum Event {
     Sealed(Address),
     /// The record of our own numbers is damaged: nothing can be sent.
     NumbersLost,
+    /// So many records of own messages or of what is kept for others were damaged, and are gone.
+    RecordsLost(usize),
 }
 
 /// Why a frame was not passed on, delivered or believed.

@@ -25,13 +25,18 @@ pub(super) struct Owed {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
     /// To be delivered; its receipt follows when it is safe.
-    New,
+    New {
+        /// A stranger whose window was given up for it: its keys must go too, or its old messages could come again.
+        evicted: Option<Address>,
+    },
     /// Delivered before: its receipt is owed now.
     Again(Owed),
     /// Delivered, and its receipt waits for the disk.
     Pending,
     /// Too old to know, or no window for its sender.
     Refused,
+    /// Too many receipts wait for the disk: not now.
+    Full,
 }
 
 /// The receiving end.
@@ -67,16 +72,23 @@ impl Inbox {
             Verdict::Seen => Arrival::Again(owed),
             Verdict::TooOld => Arrival::Refused,
             Verdict::Fresh => {
-                let forgotten = planted::is(Bug::ReplayForgotten);
-                if !forgotten && self.replay.accept_run(now, owed.peer, owed.seq, count, journal).is_err() {
-                    return Arrival::Refused;
+                // Taken without a receipt it would come again and again: better once, later.
+                if wants_receipt && self.owed.len() >= MESH_RECEIPTS_OWED_MAX {
+                    return Arrival::Full;
+                }
+                let mut evicted = None;
+                if !planted::is(Bug::ReplayForgotten) {
+                    match self.replay.accept_run(now, owed.peer, owed.seq, count, journal) {
+                        Ok(stranger) => evicted = stranger,
+                        Err(_) => return Arrival::Refused,
+                    }
                 }
                 self.replay.trust(&owed.peer, trusted);
                 let mark = journal.sync();
-                if wants_receipt && self.owed.len() < MESH_RECEIPTS_OWED_MAX {
+                if wants_receipt {
                     self.owed.push_back((mark, owed));
                 }
-                Arrival::New
+                Arrival::New { evicted }
             }
         }
     }
@@ -107,10 +119,27 @@ mod tests {
         let (mut inbox, _) = Inbox::restore(&mut Saved::default(), Time::ZERO, &mut journal);
         let owed = Owed { peer: Address([1; 16]), seq: 5, from: (PortId(0), Near(1)) };
         let mut arrive = |inbox: &mut Inbox| inbox.arrive(Time::ZERO, owed, 1, (true, true), &mut journal);
-        assert_eq!(arrive(&mut inbox), Arrival::New);
+        assert_eq!(arrive(&mut inbox), Arrival::New { evicted: None });
         assert_eq!(arrive(&mut inbox), Arrival::Pending);
         assert_eq!(inbox.synced(Mark(0)), []);
         assert_eq!(inbox.synced(Mark(1)), [owed]);
         assert_eq!(arrive(&mut inbox), Arrival::Again(owed));
+    }
+
+    #[test]
+    fn a_message_whose_receipt_could_not_be_owed_is_not_taken_yet() {
+        let mut journal = Journal::default();
+        let (mut inbox, _) = Inbox::restore(&mut Saved::default(), Time::ZERO, &mut journal);
+        let mut arrive = |inbox: &mut Inbox, seq| {
+            let owed = Owed { peer: Address([1; 16]), seq, from: (PortId(0), Near(1)) };
+            inbox.arrive(Time::ZERO, owed, 1, (true, true), &mut journal)
+        };
+        let max = u32::try_from(MESH_RECEIPTS_OWED_MAX).unwrap();
+        for seq in 0..max {
+            assert_eq!(arrive(&mut inbox, seq), Arrival::New { evicted: None });
+        }
+        assert_eq!(arrive(&mut inbox, max), Arrival::Full);
+        assert_eq!(inbox.synced(Mark(u64::MAX)).len(), MESH_RECEIPTS_OWED_MAX);
+        assert_eq!(arrive(&mut inbox, max), Arrival::New { evicted: None });
     }
 }

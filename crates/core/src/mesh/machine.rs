@@ -16,8 +16,8 @@ use super::memory::Memory;
 use super::messages::Messages;
 use super::neighbours::Neighbours;
 use super::peers::Peers;
-use super::port::{PortId, Ports};
-use super::records::{Journal, Mark, Saved, Write};
+use super::port::{PortId, PortInfo, Ports};
+use super::records::{Journal, Mark, Moment, Saved, Write};
 use super::request::Requests;
 use super::routes::Routes;
 use super::spread::Spread;
@@ -28,6 +28,8 @@ use crate::time::{Deadline, Time};
 
 /// The hop a search expects where no port says how long one takes.
 const HOP_TIME_MIN: Duration = Duration::from_millis(50);
+/// Ports that come up within this time after one that did hurry nobody.
+const HURRY_PAUSE: Duration = Duration::from_secs(10);
 
 /// This device's own names.
 #[derive(Clone, Copy, Debug)]
@@ -95,6 +97,10 @@ pub struct Mesh {
     pub(super) inbox: Inbox,
     pub(super) journal: Journal,
     pub(super) out: Outbound,
+    /// What the wall clock showed last, and when.
+    wall: Option<(Time, u64)>,
+    /// Not before this, a port that comes up makes everything that waits try again.
+    hurries_at: Time,
 }
 
 impl Mesh {
@@ -108,9 +114,17 @@ impl Mesh {
         for peer in restored {
             out.event(Event::Sealed(peer));
         }
-        let messages = Messages::restore(&mut saved, &mut journal);
+        let at = Moment { now, unix_ms: config.unix_ms };
+        let (messages, damaged) = Messages::restore(&mut saved, at, &mut journal);
         if messages.numbers_lost() {
             out.event(Event::NumbersLost);
+        }
+        if damaged > 0 {
+            out.event(Event::RecordsLost(damaged));
+        }
+        let mut peers = Peers::new(key);
+        for target in messages.targets() {
+            peers.know(target, false);
         }
         let mut requests = Requests::default();
         let [a, b] = rng.bytes();
@@ -118,7 +132,7 @@ impl Mesh {
         Self {
             config,
             me: Names { address, far: address.far(), near: address.near() },
-            peers: Peers::new(key),
+            peers,
             rng,
             ports: Ports::default(),
             neighbours: Neighbours::default(),
@@ -132,17 +146,15 @@ impl Mesh {
             inbox,
             journal,
             out,
+            wall: config.unix_ms.map(|unix_ms| (now, unix_ms)),
+            hurries_at: now,
         }
     }
 
     /// Takes one input.
     pub fn handle(&mut self, now: Time, input: Input) {
         match input {
-            Input::PortUp { port, info } => {
-                if !self.ports.up(port, info) {
-                    self.out.event(Event::PortRefused(port));
-                }
-            }
+            Input::PortUp { port, info } => self.port_up(now, port, info),
             Input::PortDown { port } => self.port_down(now, port),
             Input::Frame { port, bytes, quality } => self.frame(now, port, bytes, quality),
             Input::Sent { port, token, aired } => self.sent(now, port, token, aired),
@@ -150,7 +162,8 @@ impl Mesh {
             Input::Cancel(id) => self.finish(id, Step::Failed(Failure::Cancelled)),
             Input::Know(device) => self.know(device),
             Input::Synced(mark) => self.synced(now, Mark(mark)),
-            Input::Root { .. } | Input::WallClock(_) | Input::AnnounceNow | Input::Timeout => {}
+            Input::WallClock(unix_ms) => self.wall = Some((now, unix_ms)),
+            Input::Root { .. } | Input::AnnounceNow | Input::Timeout => {}
         }
         self.advance(now);
     }
@@ -249,6 +262,18 @@ impl Mesh {
         }
     }
 
+    fn port_up(&mut self, now: Time, port: PortId, info: PortInfo) {
+        if !self.ports.up(port, info) {
+            self.out.event(Event::PortRefused(port));
+            return;
+        }
+        // Whoever is behind it may be what waited for. A port that comes and goes all the time is no news each time.
+        let at = now.max(self.hurries_at);
+        self.hurries_at = at + HURRY_PAUSE;
+        self.requests.end_rests(at);
+        self.messages.wake_all(at);
+    }
+
     fn port_down(&mut self, now: Time, port: PortId) {
         if !self.ports.down(port) {
             return;
@@ -263,10 +288,18 @@ impl Mesh {
     }
 
     fn synced(&mut self, now: Time, mark: Mark) {
-        self.messages.synced(now, mark);
+        let safe = self.messages.synced(now, mark);
+        self.accepted(safe);
         for owed in self.inbox.synced(mark) {
             self.send_receipt(now, owed);
         }
+    }
+
+    /// Now, with the wall clock as far as it is known.
+    pub(super) fn moment(&self, now: Time) -> Moment {
+        let passed = |since: Time| u64::try_from(now.saturating_since(since).as_millis()).unwrap_or(u64::MAX);
+        let unix_ms = self.wall.map(|(since, unix_ms)| unix_ms.saturating_add(passed(since)));
+        Moment { now, unix_ms }
     }
 
     /// How long one hop of a search takes on the slowest port: a frame's wait, its airtime, and the same for the answer.

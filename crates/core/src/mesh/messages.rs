@@ -1,4 +1,12 @@
-//! Own messages under way: numbered, sealed, sent, repeated until a receipt comes or their lifetime ends.
+//! Own messages under way: numbered, written down, sent, repeated until a receipt comes or their lifetime ends.
+//!
+//! ```text
+//!  Numbering ──number──▶ Writing ──on disk──▶ Ready ──a way──▶ Passing ──first hop has it──▶ Awaiting ──receipt──▶ over
+//!                                               ▲                 │ nobody near takes it           │ silence
+//!                                               └─────────────────┴────────────────────────────────┘
+//! ```
+//!
+//! What a crash must not take is in the [`Outbox`]; how far a try has come is only here.
 
 use bytes::Bytes;
 use core::time::Duration;
@@ -7,9 +15,9 @@ use super::event::Outgoing;
 use super::frame::FrameId;
 use super::hint::{Address, Far};
 use super::line::within;
-use super::records::{Journal, Mark, Saved, Table};
+use super::outbox::{Message, Numbers, Outbox, Refused};
+use super::records::{Journal, Mark, Moment, Saved, Table};
 use super::replay::{NoNumber, SendSeq};
-use crate::limits::MESH_MESSAGES_MAX;
 use crate::planted::{self, Bug};
 use crate::rng::Rng;
 use crate::time::Time;
@@ -27,7 +35,9 @@ pub(super) const BLIND_TRIES_MAX: u8 = 3;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     /// It needs a number that the disk knows of.
-    Unnumbered,
+    Numbering,
+    /// It and its number are on their way to the disk.
+    Writing(Mark),
     /// It needs a way, or a moment.
     Ready,
     /// It is on its way over the first hop.
@@ -36,36 +46,53 @@ pub(super) enum State {
     Awaiting,
 }
 
-/// An own message.
+/// An own message on its way.
 #[derive(Debug)]
-pub(super) struct Message {
-    pub(super) out: Outgoing,
+pub(super) struct Flight {
+    /// Its name in the outbox.
+    pub(super) id: u64,
     pub(super) to: Address,
+    pub(super) receipt: bool,
     pub(super) state: State,
-    pub(super) seq: u32,
+    /// As it goes over the air; empty until it is sealed.
     pub(super) frame: Bytes,
-    pub(super) id: FrameId,
+    pub(super) frame_id: FrameId,
     /// How often it was given to a way.
     pub(super) attempts: u8,
+    /// Whether the application knows that it was taken on.
+    pub(super) told: bool,
     /// Whether the application knows that it left.
     pub(super) left: bool,
     pub(super) next_at: Time,
+    /// It waits because ways failed, so hearing from the target again is no reason to try sooner.
+    pub(super) paused: bool,
     pub(super) expires: Time,
 }
 
 /// All own messages under way, in the order they were taken on.
 #[derive(Debug)]
 pub(super) struct Messages {
-    list: Vec<Message>,
+    outbox: Outbox,
+    flights: Vec<Flight>,
     numbers: Option<SendSeq>,
 }
 
 impl Messages {
-    pub(super) fn restore(saved: &mut Saved, journal: &mut Journal) -> Self {
+    /// What the disk has, and how many records were damaged.
+    pub(super) fn restore(saved: &mut Saved, at: Moment, journal: &mut Journal) -> (Self, usize) {
         let mine = saved.take(Table::Sequence).find(|(name, _)| &name[..] == NAME).map(|(_, value)| value);
         let mine = mine.filter(|_| !planted::is(Bug::NumbersStartAgain));
         let numbers = SendSeq::restore(NAME, mine.as_deref(), BLOCK, u32::MAX, journal).ok();
-        Self { list: Vec::new(), numbers }
+        let (outbox, damaged) = Outbox::restore(saved, at, journal);
+        let mut flights: Vec<Flight> = outbox
+            .iter()
+            .map(|(id, message)| Flight { told: true, ..Flight::new(id, message, at.now) })
+            .collect();
+        // The order of the numbers is that in which they were taken on.
+        flights.sort_by_key(|flight| {
+            outbox.find(flight.id).and_then(|message| message.numbers).map(|n| n.first)
+        });
+        (Self { outbox, flights, numbers }, damaged)
     }
 
     /// Whether the record of our numbers is damaged.
@@ -73,115 +100,173 @@ impl Messages {
         self.numbers.is_none()
     }
 
-    /// Takes a message on. False if there are too many.
-    pub(super) fn add(&mut self, now: Time, out: Outgoing, lifetime: Duration) -> bool {
-        if self.list.len() >= MESH_MESSAGES_MAX || self.list.iter().any(|known| known.out.id == out.id) {
-            return false;
-        }
-        let to = Address::of(&out.to);
-        self.list.push(Message {
-            out,
-            to,
-            state: State::Unnumbered,
-            seq: 0,
-            frame: Bytes::new(),
-            id: FrameId::default(),
-            attempts: 0,
-            left: false,
-            next_at: now,
-            expires: now + lifetime,
-        });
-        true
+    /// Takes a message on; gives the names of those that had to go for it.
+    pub(super) fn add(
+        &mut self,
+        at: Moment,
+        out: Outgoing,
+        journal: &mut Journal,
+    ) -> Result<Vec<u64>, Refused> {
+        let id = out.id;
+        let displaced = self.outbox.accept(at, out, journal)?;
+        self.flights.retain(|flight| !displaced.contains(&flight.id));
+        self.flights.extend(self.outbox.find(id).map(|message| Flight::new(id, message, at.now)));
+        Ok(displaced)
     }
 
-    /// A fresh number.
-    pub(super) fn number(&mut self, journal: &mut Journal) -> Result<u32, NoNumber> {
-        self.numbers.as_mut().ok_or(NoNumber::Exhausted)?.take(journal)
+    /// Gives a message its numbers. Where it is kept on disk it waits there until these are.
+    pub(super) fn number(&mut self, at: Moment, id: u64, journal: &mut Journal) -> Result<(), NoNumber> {
+        let (Some(message), Some(flight)) =
+            (self.outbox.find(id), self.flights.iter_mut().find(|flight| flight.id == id))
+        else {
+            return Ok(());
+        };
+        let durable = message.durable;
+        let first = self.numbers.as_mut().ok_or(NoNumber::Exhausted)?.take(journal)?;
+        self.outbox.number(at, id, Numbers { first, pieces: 1, piece_bytes: u16::MAX }, journal);
+        (flight.state, flight.next_at) =
+            if durable { (State::Writing(journal.sync()), Time::MAX) } else { (State::Ready, at.now) };
+        Ok(())
     }
 
-    /// The disk has what it was given: numbers may have become free.
-    pub(super) fn synced(&mut self, now: Time, mark: Mark) {
+    /// The disk has what it was given. Gives the messages that are safe from now on.
+    pub(super) fn synced(&mut self, now: Time, mark: Mark) -> Vec<u64> {
         if let Some(numbers) = &mut self.numbers {
             numbers.synced(mark);
         }
-        for message in self.list.iter_mut().filter(|message| message.state == State::Unnumbered) {
-            message.next_at = now;
+        let mut safe = Vec::new();
+        for flight in &mut self.flights {
+            match flight.state {
+                State::Numbering => flight.next_at = now,
+                State::Writing(needs) if needs <= mark => {
+                    (flight.state, flight.next_at) = (State::Ready, now);
+                    if !core::mem::replace(&mut flight.told, true) {
+                        safe.push(flight.id);
+                    }
+                }
+                State::Writing(_) | State::Ready | State::Passing | State::Awaiting => {}
+            }
         }
+        safe
     }
 
     /// A message that wants attention.
-    pub(super) fn due(&mut self, now: Time) -> Option<&mut Message> {
-        self.list.iter_mut().find(|message| message.wants_at() <= now)
+    pub(super) fn due(&mut self, now: Time) -> Option<&mut Flight> {
+        self.flights.iter_mut().find(|flight| flight.wants_at() <= now)
     }
 
-    pub(super) fn get(&mut self, id: u64) -> Option<&mut Message> {
-        self.list.iter_mut().find(|message| message.out.id == id)
+    pub(super) fn get(&mut self, id: u64) -> Option<&mut Flight> {
+        self.flights.iter_mut().find(|flight| flight.id == id)
     }
 
-    pub(super) fn by_frame(&mut self, id: &FrameId) -> Option<&mut Message> {
-        self.list.iter_mut().find(|message| message.id == *id && message.state != State::Unnumbered)
+    /// What is to be sent under this name.
+    pub(super) fn message(&self, id: u64) -> Option<&Message> {
+        self.outbox.find(id)
     }
 
-    pub(super) fn by_seq(&mut self, to: Far, seq: u32) -> Option<&mut Message> {
-        let is = |message: &Message| {
-            message.to.far() == to && message.seq == seq && message.state != State::Unnumbered
-        };
-        self.list.iter_mut().find(|message| is(message))
+    pub(super) fn by_frame(&mut self, id: &FrameId) -> Option<&mut Flight> {
+        self.flights.iter_mut().find(|flight| flight.frame_id == *id && !flight.frame.is_empty())
+    }
+
+    /// The message for `to` with this number.
+    pub(super) fn by_seq(&mut self, to: &Address, seq: u32) -> Option<&mut Flight> {
+        let id = self.outbox.numbered(to, seq)?;
+        self.get(id)
+    }
+
+    /// As [`Messages::by_seq`], where only a hint of the target is known.
+    pub(super) fn by_hint(&mut self, to: Far, seq: u32) -> Option<&mut Flight> {
+        let id = self.outbox.hinted(to, seq)?;
+        self.get(id)
     }
 
     /// Whom a search by this hint is for.
     pub(super) fn whom(&self, far: Far) -> Option<Address> {
-        self.list.iter().map(|message| message.to).find(|to| to.far() == far)
+        self.flights.iter().map(|flight| flight.to).find(|to| to.far() == far)
     }
 
-    /// A way there became known, or the device was heard.
-    pub(super) fn wake(&mut self, now: Time, far: Far) {
-        for message in &mut self.list {
-            if message.to.far() == far && message.state == State::Ready {
-                message.next_at = message.next_at.min(now);
+    /// Whom messages under way are for.
+    pub(super) fn targets(&self) -> impl Iterator<Item = crate::identity::DeviceId> {
+        self.outbox.iter().map(|(_, message)| message.to)
+    }
+
+    /// A way there became known, where none was (`new`) or another was.
+    pub(super) fn wake(&mut self, now: Time, far: Far, new: bool) {
+        for flight in &mut self.flights {
+            if flight.to.far() == far && flight.state == State::Ready && (new || !flight.paused) {
+                flight.next_at = flight.next_at.min(now);
             }
+        }
+    }
+
+    /// There may be ways for all of them at `at`.
+    pub(super) fn wake_all(&mut self, at: Time) {
+        for flight in self.flights.iter_mut().filter(|flight| flight.state == State::Ready) {
+            flight.next_at = flight.next_at.min(at);
         }
     }
 
     /// Nothing more is to be hoped for before `at`.
     pub(super) fn rest(&mut self, far: Far, at: Time) {
-        for message in &mut self.list {
-            if message.to.far() == far && message.state == State::Ready {
-                message.next_at = at;
+        for flight in &mut self.flights {
+            if flight.to.far() == far && flight.state == State::Ready {
+                flight.next_at = at;
             }
         }
     }
 
-    pub(super) fn remove(&mut self, id: u64) -> Option<Message> {
-        let at = self.list.iter().position(|message| message.out.id == id)?;
-        Some(self.list.remove(at))
+    /// A message is over.
+    pub(super) fn remove(&mut self, id: u64, journal: &mut Journal) -> Option<Flight> {
+        self.outbox.remove(id, journal);
+        let at = self.flights.iter().position(|flight| flight.id == id)?;
+        Some(self.flights.remove(at))
     }
 
     pub(super) fn next_at(&self) -> Option<Time> {
-        self.list.iter().map(Message::wants_at).min()
+        self.flights.iter().map(Flight::wants_at).min()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.list.len()
+        self.flights.len()
     }
 
     pub(super) fn to(&self, address: &Address) -> usize {
-        self.list.iter().filter(|message| message.to == *address).count()
+        self.flights.iter().filter(|flight| flight.to == *address).count()
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.list
-            .iter()
-            .map(|message| size_of::<Message>() + message.out.payload.len() + message.frame.len())
-            .sum()
+        let frames: usize = self.flights.iter().map(|flight| flight.frame.len()).sum();
+        self.flights.len() * (size_of::<Flight>() + size_of::<Message>() * 3 / 2)
+            + self.outbox.bytes()
+            + frames
     }
 }
 
-impl Message {
+impl Flight {
+    const fn new(id: u64, message: &Message, now: Time) -> Self {
+        let state = if message.numbers.is_some() { State::Ready } else { State::Numbering };
+        Self {
+            id,
+            to: message.address,
+            receipt: message.receipt,
+            state,
+            frame: Bytes::new(),
+            frame_id: [0; 8],
+            attempts: 0,
+            told: false,
+            left: false,
+            next_at: now,
+            paused: false,
+            expires: message.ends_at,
+        }
+    }
+
     fn wants_at(&self) -> Time {
         match self.state {
             State::Passing => self.expires,
-            State::Unnumbered | State::Ready | State::Awaiting => self.next_at.min(self.expires),
+            State::Numbering | State::Writing(_) | State::Ready | State::Awaiting => {
+                self.next_at.min(self.expires)
+            }
         }
     }
 
@@ -197,57 +282,88 @@ impl Message {
 mod tests {
     use super::*;
     use crate::identity::SecretKey;
+    use crate::limits::MESH_OUTBOX_MESSAGES_MAX;
     use crate::mesh::frame::Priority;
 
+    fn at(ms: u64) -> Moment {
+        Moment::unclocked(Time::from_millis(ms))
+    }
+
     fn outgoing(id: u64) -> Outgoing {
-        let to = SecretKey::from_u64(1).id();
-        let lifetime = Duration::from_secs(60);
         Outgoing {
             id,
-            to,
+            to: SecretKey::from_u64(1).id(),
             payload: Bytes::from_static(b"x"),
             priority: Priority::Normal,
-            lifetime,
+            lifetime: Duration::from_secs(3600),
             receipt: true,
         }
     }
 
-    fn messages() -> Messages {
-        Messages::restore(&mut Saved::default(), &mut Journal::default())
+    fn messages(journal: &mut Journal) -> Messages {
+        Messages::restore(&mut Saved::default(), at(0), journal).0
     }
 
     #[test]
     fn messages_are_bounded_and_their_names_unique() {
-        let mut messages = messages();
-        let taken =
-            (0..1000).filter(|n| messages.add(Time::ZERO, outgoing(*n), Duration::from_secs(60))).count();
-        assert_eq!(taken, MESH_MESSAGES_MAX);
-        messages.remove(5);
-        assert!(!messages.add(Time::ZERO, outgoing(6), Duration::from_secs(60)), "a name twice");
+        let mut journal = Journal::default();
+        let mut messages = messages(&mut journal);
+        let taken = (0..1000).filter(|n| messages.add(at(0), outgoing(*n), &mut journal).is_ok()).count();
+        assert_eq!(taken, MESH_OUTBOX_MESSAGES_MAX);
+        messages.remove(5, &mut journal);
+        assert_eq!(messages.add(at(0), outgoing(6), &mut journal), Err(Refused::Known));
+        assert_eq!(messages.len(), MESH_OUTBOX_MESSAGES_MAX - 1);
     }
 
     #[test]
-    fn a_message_waits_for_its_number_and_expires_without() {
-        let mut messages = messages();
-        messages.add(Time::ZERO, outgoing(1), Duration::from_secs(60));
-        assert_eq!(messages.number(&mut Journal::default()), Err(NoNumber::Wait));
-        messages.due(Time::ZERO).unwrap().next_at = Time::MAX;
-        assert_eq!(messages.next_at(), Some(Time::from_millis(60_000)), "it expires all the same");
-        messages.synced(Time::from_millis(5), Mark(1));
+    fn a_message_waits_for_its_number_and_then_for_the_disk_and_expires_all_the_same() {
+        let mut journal = Journal::default();
+        let mut messages = messages(&mut journal);
+        messages.add(at(0), outgoing(1), &mut journal).unwrap();
+        assert_eq!(messages.number(at(0), 1, &mut journal), Err(NoNumber::Wait));
+        messages.get(1).unwrap().next_at = Time::MAX;
+        assert_eq!(messages.next_at(), Some(Time::from_millis(3_600_000)));
+        assert_eq!(messages.synced(Time::from_millis(5), Mark(1)), []);
         assert!(messages.due(Time::from_millis(5)).is_some());
-        assert_eq!(messages.number(&mut Journal::default()), Ok(0));
+        assert_eq!(messages.number(at(5), 1, &mut journal), Ok(()));
+        assert!(messages.due(Time::from_millis(5)).is_none(), "its number is not safe yet");
+        assert_eq!(messages.synced(Time::from_millis(9), Mark(2)), [1]);
+        assert_eq!(messages.due(Time::from_millis(9)).map(|flight| flight.state), Some(State::Ready));
+    }
+
+    #[test]
+    fn what_was_accepted_comes_back_after_a_crash_with_its_number() {
+        let (mut journal, mut disk) = (Journal::default(), crate::mesh::disk_model::Disk::default());
+        let mut messages = messages(&mut journal);
+        let mark = disk.sync(&mut journal).unwrap();
+        messages.synced(Time::ZERO, mark);
+        for id in 1..=3 {
+            messages.add(at(0), outgoing(id), &mut journal).unwrap();
+            messages.number(at(0), id, &mut journal).unwrap();
+        }
+        let mark = disk.sync(&mut journal).unwrap();
+        assert_eq!(messages.synced(Time::ZERO, mark), [1, 2, 3]);
+        let numbers = |messages: &Messages| -> Vec<_> {
+            (1..=3).map(|id| messages.message(id).and_then(|message| message.numbers)).collect()
+        };
+        let before = numbers(&messages);
+        let mut saved = disk.crash(&mut journal, 0);
+        let (mut messages, damaged) = Messages::restore(&mut saved, at(0), &mut journal);
+        assert_eq!((damaged, messages.len()), (0, 3));
+        assert_eq!(numbers(&messages), before);
+        assert_eq!(messages.due(Time::ZERO).map(|flight| (flight.id, flight.state)), Some((1, State::Ready)));
     }
 
     #[test]
     fn pauses_grow_and_have_an_end() {
-        let mut messages = messages();
-        messages.add(Time::ZERO, outgoing(1), Duration::from_secs(60));
-        let mut rng = Rng::from_u64(1);
-        let message = messages.get(1).unwrap();
+        let (mut journal, mut rng) = (Journal::default(), Rng::from_u64(1));
+        let mut messages = messages(&mut journal);
+        messages.add(at(0), outgoing(1), &mut journal).unwrap();
+        let flight = messages.get(1).unwrap();
         let mut pauses = Vec::new();
         for attempts in 1..100 {
-            message.attempts = attempts;
-            pauses.push(message.patience(3, Duration::from_secs(1), &mut rng));
+            flight.attempts = attempts;
+            pauses.push(flight.patience(3, Duration::from_secs(1), &mut rng));
         }
         assert!(pauses[0] < pauses[2] && pauses[2] < pauses[5]);
         assert!(pauses.iter().all(|pause| *pause <= PAUSE_MAX * 5 / 4));

@@ -1,11 +1,14 @@
 //! Tests of [`super`]: steps, pauses, displacement, and a crash at every moment.
 
 use super::*;
+use crate::identity::SecretKey;
 use crate::mesh::disk_model::Disk;
-use crate::rng::Rng;
+use core::time::Duration;
 use proptest::prelude::*;
 
-const TO: Address = Address([3; 16]);
+fn to() -> DeviceId {
+    SecretKey::from_u64(3).id()
+}
 
 fn at(s: u64) -> Moment {
     Moment::unclocked(Time::from_millis(s * 1000))
@@ -13,8 +16,8 @@ fn at(s: u64) -> Moment {
 
 fn outgoing(id: u64, priority: Priority, len: usize) -> Outgoing {
     Outgoing {
-        id: MessageId(id),
-        to: TO,
+        id,
+        to: to(),
         payload: Bytes::from(vec![id as u8; len]),
         priority,
         lifetime: Duration::from_secs(3600),
@@ -23,54 +26,41 @@ fn outgoing(id: u64, priority: Priority, len: usize) -> Outgoing {
 }
 
 #[test]
-fn a_message_is_tried_with_doubling_pauses_until_its_receipt() {
-    let (mut outbox, mut journal, mut rng) = (Outbox::default(), Journal::default(), Rng::from_u64(1));
-    let id = MessageId(1);
+fn a_message_is_found_by_any_of_its_numbers_and_by_its_target_only() {
+    let (mut outbox, mut journal) = (Outbox::default(), Journal::default());
     outbox.accept(at(0), outgoing(1, Priority::Normal, 20), &mut journal).unwrap();
-    outbox.number(at(0), id, Numbers { first: 7, pieces: 2, piece_bytes: 10 }, &mut journal);
-    let (mut now, mut pauses) = (Time::ZERO, Vec::new());
-    for _ in 0..5 {
-        assert_eq!(outbox.due(now), Some(id));
-        outbox.tried(now, id, Duration::from_secs(10), &mut rng);
-        assert_eq!(outbox.due(now), None);
-        let next = outbox.poll_timeout().unwrap().at;
-        pauses.push(next.saturating_since(now).as_secs());
-        now = next;
-    }
-    for (pause, middle) in pauses.iter().zip([20, 40, 80, 160, 320]) {
-        assert!((middle * 3 / 4..=middle * 5 / 4).contains(pause), "{pauses:?}");
-    }
-    assert_eq!(outbox.receipt(&TO, 9, &mut journal), None);
-    assert_eq!(outbox.receipt(&Address([4; 16]), 7, &mut journal), None);
-    assert_eq!(outbox.receipt(&TO, 8, &mut journal), Some(id));
+    let address = Address::of(&to());
+    assert_eq!(outbox.numbered(&address, 0), None, "it has no number yet");
+    outbox.number(at(0), 1, Numbers { first: 7, pieces: 2, piece_bytes: 10 }, &mut journal);
+    outbox.number(at(0), 1, Numbers { first: 70, pieces: 2, piece_bytes: 10 }, &mut journal);
+    assert_eq!([6, 7, 8, 9].map(|seq| outbox.numbered(&address, seq)), [None, Some(1), Some(1), None]);
+    assert_eq!(outbox.numbered(&Address([4; 16]), 7), None);
+    assert_eq!(outbox.hinted(address.far(), 8), Some(1));
+    assert!(outbox.remove(1, &mut journal).is_some());
     assert!(outbox.is_empty() && outbox.bytes() == 0);
 }
 
 #[test]
-fn steps_only_go_forward_and_a_message_without_receipt_ends_as_carried() {
-    let (mut outbox, mut journal) = (Outbox::default(), Journal::default());
-    outbox.accept(at(0), outgoing(1, Priority::Normal, 1), &mut journal).unwrap();
-    let open = Outgoing { receipt: false, ..outgoing(2, Priority::Normal, 1) };
-    outbox.accept(at(0), open, &mut journal).unwrap();
-    assert!(outbox.reached(at(0), MessageId(1), Step::Stored, &mut journal));
-    assert!(!outbox.reached(at(0), MessageId(1), Step::Routed, &mut journal));
-    assert!(outbox.reached(at(0), MessageId(2), Step::Routed, &mut journal));
-    assert!(outbox.find(MessageId(2)).is_some());
-    assert!(outbox.reached(at(0), MessageId(2), Step::Carried, &mut journal));
-    assert!(outbox.find(MessageId(2)).is_none());
-    assert!(outbox.find(MessageId(1)).is_some());
+fn a_message_that_would_be_over_before_the_node_is_up_again_is_not_written() {
+    let (mut outbox, mut journal, mut disk) = (Outbox::default(), Journal::default(), Disk::default());
+    let short = Outgoing { lifetime: MESH_VOLATILE_LIFETIME_MAX, ..outgoing(1, Priority::Normal, 5) };
+    outbox.accept(at(0), short, &mut journal).unwrap();
+    outbox.number(at(0), 1, Numbers { first: 7, pieces: 1, piece_bytes: 10 }, &mut journal);
+    outbox.remove(1, &mut journal);
+    assert_eq!(disk.sync(&mut journal), None);
+    assert!(disk.durable.is_empty());
 }
 
 #[test]
-fn a_target_that_shows_up_brings_its_messages_forward_but_not_twice_in_a_moment() {
-    let (mut outbox, mut journal, mut rng) = (Outbox::default(), Journal::default(), Rng::from_u64(1));
+fn that_a_store_node_has_it_is_told_once_and_survives() {
+    let (mut outbox, mut journal, mut disk) = (Outbox::default(), Journal::default(), Disk::default());
     outbox.accept(at(0), outgoing(1, Priority::Normal, 1), &mut journal).unwrap();
-    outbox.reached(at(0), MessageId(1), Step::Stored, &mut journal);
-    outbox.tried(at(0).now, MessageId(1), Duration::from_secs(1), &mut rng);
-    assert_eq!(outbox.due(at(1000).now), None, "a node holds it");
-    outbox.reachable(at(1).now, &TO);
-    assert_eq!(outbox.due(at(1).now), None);
-    assert_eq!(outbox.due(at(5).now), Some(MessageId(1)));
+    assert!(outbox.stored(at(0), 1, &mut journal));
+    assert!(!outbox.stored(at(0), 1, &mut journal));
+    journal.sync();
+    disk.sync(&mut journal);
+    let (outbox, _) = Outbox::restore(&mut disk.crash(&mut journal, 0), at(0), &mut journal);
+    assert!(outbox.find(1).is_some_and(|message| message.stored));
 }
 
 #[test]
@@ -82,10 +72,9 @@ fn a_full_outbox_gives_up_the_less_urgent_and_says_which() {
     }
     assert_eq!(outbox.accept(at(0), outgoing(900, Priority::Bulk, 1), &mut journal), Err(Refused::Full));
     let displaced = outbox.accept(at(0), outgoing(901, Priority::Normal, 1), &mut journal);
-    assert_eq!(displaced, Ok(vec![MessageId(9)]));
+    assert_eq!(displaced, Ok(vec![9]));
     assert_eq!(outbox.accept(at(0), outgoing(902, Priority::Normal, 1), &mut journal), Err(Refused::Full));
     assert!(outbox.accept(at(0), outgoing(903, Priority::Control, 1), &mut journal).is_ok());
-    assert_eq!(outbox.due(at(0).now), Some(MessageId(903)), "the most urgent goes first");
 }
 
 #[test]
@@ -109,7 +98,11 @@ fn restarts_without_a_clock_still_come_to_an_end() {
         disk.sync(&mut journal);
         let mut saved = disk.crash(&mut journal, 0);
         outbox = Outbox::restore(&mut saved, at(0), &mut journal).0;
-        outbox.timeout(at(0).now, &mut journal);
+        let over: Vec<u64> =
+            outbox.iter().filter(|(_, m)| m.ends_at <= at(0).now).map(|(id, _)| id).collect();
+        for id in over {
+            outbox.remove(id, &mut journal);
+        }
         restarts += 1;
         assert!(restarts < 40, "for ever");
     }
@@ -161,15 +154,15 @@ proptest! {
                 }
                 2 => {
                     let numbers = Numbers { first: pick as u32 * 10, pieces: 3, piece_bytes: 2 };
-                    outbox.number(at(0), MessageId(pick), numbers, &mut journal);
+                    outbox.number(at(0), pick, numbers, &mut journal);
                 }
-                3 => if outbox.cancel(MessageId(pick), &mut journal) {
+                3 => if outbox.remove(pick, &mut journal).is_some() {
                     safe.remove(&pick);
                     unsure.insert(pick);
                 },
                 4 => {
                     disk.sync(&mut journal);
-                    let here = |id: &u64| outbox.find(MessageId(*id)).is_some();
+                    let here = |id: &u64| outbox.find(*id).is_some();
                     safe.extend(unsure.iter().copied().filter(here));
                     unsure.clear();
                 }
@@ -180,13 +173,13 @@ proptest! {
                     prop_assert_eq!(damaged, 0);
                     outbox = restored;
                     for (id, message) in outbox.iter() {
-                        prop_assert!(safe.contains(&id.0) || unsure.contains(&id.0), "{id:?} came back");
+                        prop_assert!(safe.contains(&id) || unsure.contains(&id), "{id} came back");
                         prop_assert_eq!(message.payload.len(), 5);
                     }
                     for id in &safe {
-                        prop_assert!(outbox.find(MessageId(*id)).is_some(), "{id} was lost");
+                        prop_assert!(outbox.find(*id).is_some(), "{id} was lost");
                     }
-                    unsure.retain(|id| outbox.find(MessageId(*id)).is_some());
+                    unsure.retain(|id| outbox.find(*id).is_some());
                 }
             }
             let bytes: usize = outbox.iter().map(|(_, message)| message.payload.len()).sum();

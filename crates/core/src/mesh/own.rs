@@ -10,9 +10,10 @@ use super::hint::{Far, Near};
 use super::line::within;
 use super::machine::Mesh;
 use super::messages::{BLIND_TRIES_MAX, State};
+use super::outbox::{Numbers, Refused};
 use super::receive::Heard;
 use super::replay::NoNumber;
-use crate::limits::{MESH_LIFETIME_MAX, MESH_MESSAGE_BYTES_MAX};
+use crate::limits::MESH_LIFETIME_MAX;
 use crate::planted::{self, Bug};
 use crate::time::Time;
 
@@ -20,39 +21,61 @@ use crate::time::Time;
 const PASSAGE_MAX: Duration = Duration::from_secs(60);
 /// Pause after a way broke.
 const BROKEN_PAUSE: Duration = Duration::from_secs(2);
+/// The pause doubles with each further way that broke, at most so often.
+const BROKEN_DOUBLINGS_MAX: u8 = 6;
 /// A message repeated this often without a receipt asks for the way afresh.
 const DOUBT_AFTER: u8 = 2;
 
 impl Mesh {
     /// The application sends a message.
-    pub(super) fn send(&mut self, now: Time, out: Outgoing) {
+    pub(super) fn send(&mut self, now: Time, mut out: Outgoing) {
         let id = out.id;
         let fail = |why| Output::Progress { id, step: Step::Failed(why) };
-        if out.payload.len() > MESH_MESSAGE_BYTES_MAX {
-            self.out.push(fail(Failure::TooLong));
-            return;
-        }
         let address = super::hint::Address::of(&out.to);
         if !self.peers.know(out.to, false) || self.peers.keys(&address).is_none() {
             self.out.push(fail(Failure::BadKey));
             return;
         }
         let endless = planted::is(Bug::LivesForEver);
-        let lifetime = if endless { MESH_LIFETIME_MAX } else { out.lifetime.min(MESH_LIFETIME_MAX) };
-        if !self.messages.add(now, out, lifetime) {
-            self.out.push(fail(Failure::QueueFull));
-            return;
+        out.lifetime = if endless { MESH_LIFETIME_MAX } else { out.lifetime.min(MESH_LIFETIME_MAX) };
+        let at = self.moment(now);
+        let displaced = match self.messages.add(at, out, &mut self.journal) {
+            Ok(displaced) => displaced,
+            Err(why) => {
+                self.out.push(fail(match why {
+                    Refused::TooLong => Failure::TooLong,
+                    Refused::NoLifetime => Failure::Expired,
+                    Refused::Known => Failure::Known,
+                    Refused::Full => Failure::QueueFull,
+                }));
+                return;
+            }
+        };
+        for other in displaced {
+            self.out.stats.failed += 1;
+            self.out.push(Output::Progress { id: other, step: Step::Failed(Failure::Displaced) });
         }
         self.out.stats.accepted += 1;
-        self.out.push(Output::Progress { id, step: Step::Accepted });
+        // What is written to disk is accepted when it is there.
+        let durable = self.messages.message(id).is_some_and(|message| message.durable);
+        if let Some(flight) = self.messages.get(id).filter(|_| !durable) {
+            flight.told = true;
+            self.out.push(Output::Progress { id, step: Step::Accepted });
+        }
+    }
+
+    /// The disk has these messages.
+    pub(super) fn accepted(&mut self, safe: Vec<u64>) {
+        for id in safe {
+            self.out.push(Output::Progress { id, step: Step::Accepted });
+        }
     }
 
     /// A message is over.
     pub(super) fn finish(&mut self, id: u64, step: Step) {
-        let Some(message) = self.messages.remove(id) else { return };
-        if let Some(passage) = self.forward.end(&message.id).filter(|_| message.state == State::Passing) {
-            drop(passage);
-            self.withdraw(&super::line::Purpose::Pass(message.id), None);
+        let Some(flight) = self.messages.remove(id, &mut self.journal) else { return };
+        if flight.state == State::Passing && self.forward.end(&flight.frame_id).is_some() {
+            self.withdraw(&super::line::Purpose::Pass(flight.frame_id), None);
         }
         match step {
             Step::Delivered => self.out.stats.receipted += 1,
@@ -64,111 +87,122 @@ impl Mesh {
 
     /// Everything that our messages want now.
     pub(super) fn advance_messages(&mut self, now: Time) {
-        while let Some(message) = self.messages.due(now) {
-            let (id, state) = (message.out.id, message.state);
-            if message.expires <= now {
+        while let Some(flight) = self.messages.due(now) {
+            let (id, state) = (flight.id, flight.state);
+            if flight.expires <= now {
                 self.finish(id, Step::Failed(Failure::Expired));
                 continue;
             }
             match state {
-                State::Unnumbered => self.number(now, id),
+                State::Numbering => self.number(now, id),
                 State::Ready | State::Awaiting => self.launch(now, id),
-                State::Passing => message.next_at = Time::MAX,
+                State::Passing | State::Writing(_) => flight.next_at = Time::MAX,
             }
         }
     }
 
     fn number(&mut self, now: Time, id: u64) {
-        let seq = match self.messages.number(&mut self.journal) {
-            Ok(seq) => seq,
+        let at = self.moment(now);
+        match self.messages.number(at, id, &mut self.journal) {
+            Ok(()) => {}
             Err(NoNumber::Wait) => {
-                if let Some(message) = self.messages.get(id) {
-                    message.next_at = Time::MAX;
+                if let Some(flight) = self.messages.get(id) {
+                    flight.next_at = Time::MAX;
                 }
-                return;
             }
-            Err(NoNumber::Exhausted) => {
-                self.finish(id, Step::Failed(Failure::NoNumbers));
-                return;
-            }
-        };
-        let src = self.me.far;
-        let (Some(message), prev) = (self.messages.get(id), self.me.near) else { return };
+            Err(NoNumber::Exhausted) => self.finish(id, Step::Failed(Failure::NoNumbers)),
+        }
+    }
+
+    /// Makes the frame of a message, the same one every time.
+    fn seal(&mut self, id: u64) {
+        let (src, prev) = (self.me.far, self.me.near);
+        let Some(message) = self.messages.message(id) else { return };
+        let Some(Numbers { first, .. }) = message.numbers else { return };
+        let address = message.address;
         let mut data = Data {
-            hop: Hop::first(message.out.priority),
+            hop: Hop::first(message.priority),
             next: Near::ANYBODY,
             prev,
-            dst: message.to.far(),
+            dst: address.far(),
             src,
-            seq,
-            receipt: message.out.receipt,
+            seq: first,
+            receipt: message.receipt,
             ratcheted: false,
             fragment: None,
-            payload: message.out.payload.clone(),
+            payload: message.payload.clone(),
             mac: Default::default(),
         };
-        let Some(keys) = self.peers.keys(&message.to) else { return };
+        let Some(keys) = self.peers.keys(&address) else { return };
         keys.seal(&mut data);
         let frame: Bytes = Frame::Data(data).to_bytes().freeze();
-        message.id = identity(&frame).unwrap_or_default();
-        (message.seq, message.frame, message.state, message.next_at) = (seq, frame, State::Ready, now);
+        if let Some(flight) = self.messages.get(id) {
+            flight.frame_id = identity(&frame).unwrap_or_default();
+            flight.frame = frame;
+        }
     }
 
     /// Gives a message to a way, or asks for one.
     fn launch(&mut self, now: Time, id: u64) {
-        let Some(message) = self.messages.get(id) else { return };
-        let far = message.to.far();
-        let blind = !message.out.receipt && message.attempts >= BLIND_TRIES_MAX;
+        let Some(flight) = self.messages.get(id) else { return };
+        let far = flight.to.far();
+        let blind = !flight.receipt && flight.attempts >= BLIND_TRIES_MAX;
         if blind {
             self.finish(id, Step::Failed(Failure::Expired));
             return;
         }
         // A way that did not bring a receipt twice is asked for afresh, but only once each time.
-        let doubt = message.state == State::Awaiting && message.attempts >= DOUBT_AFTER;
-        let attempts = message.attempts;
+        let doubt = flight.state == State::Awaiting && flight.attempts >= DOUBT_AFTER;
+        let (attempts, sealed) = (flight.attempts, !flight.frame.is_empty());
         let way = self.routes.best(now, far, &[]);
         let usable = way.filter(|way| way.failures < 3 && !(doubt && attempts % 2 == 0));
         let Some(way) = usable else {
             self.look_for(now, id, way.map(|way| way.hops));
             return;
         };
+        if !sealed {
+            self.seal(id);
+        }
         let hop_time = self.hop_time();
-        let Some(message) = self.messages.get(id) else { return };
-        message.state = State::Passing;
-        message.attempts = message.attempts.saturating_add(1);
+        let priority = self.messages.message(id).map(|message| message.priority).unwrap_or_default();
+        let Some(flight) = self.messages.get(id) else { return };
+        flight.state = State::Passing;
+        flight.paused = false;
+        flight.attempts = flight.attempts.saturating_add(1);
         // Until the receipt; a passage that ends otherwise says so.
-        message.next_at = now + message.patience(way.hops, hop_time, &mut self.rng);
-        let (frame, frame_id, priority) = (message.frame.clone(), message.id, message.out.priority);
-        let expires = message.expires.min(now + PASSAGE_MAX);
+        flight.next_at = now + flight.patience(way.hops, hop_time, &mut self.rng);
+        let (frame, frame_id) = (flight.frame.clone(), flight.frame_id);
+        let expires = flight.expires.min(now + PASSAGE_MAX);
         let mut passage = Passage::new(frame, Kind::Data, far, (way.port, way.next), expires);
         passage.priority = priority;
         passage.last_hop = way.hops <= 1;
         self.remember(now, frame_id, 0);
         if !self.depart(now, frame_id, passage, Duration::ZERO, false)
-            && let Some(message) = self.messages.get(id)
+            && let Some(flight) = self.messages.get(id)
         {
-            message.state = State::Ready;
-            message.next_at = now + BROKEN_PAUSE;
+            flight.state = State::Ready;
+            flight.next_at = now + BROKEN_PAUSE;
         }
     }
 
     /// A message waits for a way.
     fn look_for(&mut self, now: Time, id: u64, hops: Option<u8>) {
         let hop_time = self.hop_time();
-        let Some(message) = self.messages.get(id) else { return };
-        let (to, expires) = (message.to, message.expires);
-        message.state = State::Ready;
-        message.attempts = message.attempts.saturating_add(1);
-        message.next_at = expires;
+        let Some(flight) = self.messages.get(id) else { return };
+        let (to, expires) = (flight.to, flight.expires);
+        flight.state = State::Ready;
+        flight.paused = false;
+        flight.attempts = flight.attempts.saturating_add(1);
+        // A way that is found wakes it, and so does a port that comes up.
+        flight.next_at = expires;
         if self.ports.len() == 0 {
-            message.next_at = now + BROKEN_PAUSE * 5;
             return;
         }
         match self.requests.want(now, to.far(), hops, hop_time) {
             Some(ask) => self.ask(now, &to, ask),
             None => {
                 if let Some(until) = self.requests.rests_until(to.far()) {
-                    message.next_at = until;
+                    flight.next_at = until;
                 }
             }
         }
@@ -176,48 +210,49 @@ impl Mesh {
 
     /// A message of ours went over the air.
     pub(super) fn left(&mut self, _now: Time, frame: FrameId) {
-        let Some(message) = self.messages.by_frame(&frame) else { return };
-        if !message.left {
-            message.left = true;
-            let id = message.out.id;
+        let Some(flight) = self.messages.by_frame(&frame) else { return };
+        if !flight.left {
+            flight.left = true;
+            let id = flight.id;
             self.out.push(Output::Progress { id, step: Step::Sent });
         }
     }
 
     /// The first hop has a message of ours.
     pub(super) fn own_passed(&mut self, now: Time, frame: FrameId) {
-        let Some(message) = self.messages.by_frame(&frame) else { return };
-        if message.out.receipt && planted::is(Bug::HopAckIsReceipt) {
-            let id = message.out.id;
+        let Some(flight) = self.messages.by_frame(&frame) else { return };
+        let id = flight.id;
+        if flight.receipt && planted::is(Bug::HopAckIsReceipt) {
             self.finish(id, Step::Delivered);
-        } else if message.out.receipt {
-            message.state = State::Awaiting;
-            message.next_at = message.next_at.max(now);
+        } else if flight.receipt {
+            flight.state = State::Awaiting;
+            flight.next_at = flight.next_at.max(now);
         } else {
             // Sent as well as the mesh can; nobody will say more.
-            let id = message.out.id;
-            self.messages.remove(id);
+            self.messages.remove(id, &mut self.journal);
         }
     }
 
     /// Nobody near takes a message of ours.
     pub(super) fn own_given_up(&mut self, now: Time, frame: FrameId) {
         let pause = BROKEN_PAUSE + within(BROKEN_PAUSE, &mut self.rng);
-        let Some(message) = self.messages.by_frame(&frame) else { return };
-        message.state = State::Ready;
-        message.next_at = now + pause * u32::from(message.attempts.min(8));
+        let Some(flight) = self.messages.by_frame(&frame) else { return };
+        flight.state = State::Ready;
+        // Doubled each time: a liar that makes ways look good must not make us send without end.
+        flight.next_at = now + pause * (1 << flight.attempts.saturating_sub(1).min(BROKEN_DOUBLINGS_MAX));
+        flight.paused = true;
         if planted::is(Bug::OneTry) {
-            message.next_at = Time::MAX;
+            flight.next_at = Time::MAX;
         }
     }
 
     /// A relay says that a message of ours cannot go on.
     pub(super) fn own_broken(&mut self, now: Time, dst: Far, seq: u32) {
         let pause = BROKEN_PAUSE + within(BROKEN_PAUSE, &mut self.rng);
-        let Some(message) = self.messages.by_seq(dst, seq) else { return };
-        if message.state == State::Awaiting {
+        let Some(flight) = self.messages.by_hint(dst, seq) else { return };
+        if flight.state == State::Awaiting {
             // Not at once: whoever forges errors shall not make us send more.
-            message.next_at = message.next_at.min(now + pause * u32::from(message.attempts.min(8)));
+            flight.next_at = flight.next_at.min(now + pause * u32::from(flight.attempts.min(8)));
         }
     }
 
@@ -228,13 +263,11 @@ impl Mesh {
             self.out.dropped(Some(port), Dropped::Forged);
             return;
         };
-        let Some(message) =
-            self.messages.by_seq(peer.far(), receipt.seq).filter(|message| message.to == peer)
-        else {
+        let Some(flight) = self.messages.by_seq(&peer, receipt.seq) else {
             self.out.dropped(Some(port), Dropped::Duplicate);
             return;
         };
-        let (id, frame) = (message.out.id, message.id);
+        let (id, frame) = (flight.id, flight.frame_id);
         if let Some(via) = self.forward.passage(&frame).map(|passage| passage.via) {
             self.passed_on(now, frame, via == (port, receipt.prev));
         }

@@ -9,17 +9,23 @@ use core::time::Duration;
 use proptest::prelude::*;
 
 use super::disk_model::Disk;
+use super::event::Outgoing;
 use super::fragment::{Arrival, Assembly, Incoming, Pace, Split, Step};
 use super::hint::Address;
-use super::outbox::{MessageId, Numbers, Outbox, Outgoing};
+use super::outbox::{Numbers, Outbox};
 use super::records::{Journal, Key, Mark, Moment, Saved, Table};
 use super::replay::{Replay, SendSeq, Verdict};
 use super::units::Priority;
+use crate::identity::{DeviceId, SecretKey};
 use crate::rng::Rng;
 use crate::time::Time;
 
 const ALICE: Address = Address([1; 16]);
-const BOB: Address = Address([2; 16]);
+
+fn bob() -> DeviceId {
+    SecretKey::from_u64(2).id()
+}
+
 const PIECE_BYTES: u16 = 50;
 const HOLD: Duration = Duration::from_millis(300);
 const ROUND_TRIP: Duration = Duration::from_secs(2);
@@ -82,9 +88,11 @@ impl World {
 struct Alice {
     outbox: Outbox,
     numbers: SendSeq,
-    splits: BTreeMap<MessageId, Split>,
+    splits: BTreeMap<u64, Split>,
+    /// When each is tried again, and how often it was.
+    due: BTreeMap<u64, (Time, u32)>,
     /// Messages whose numbers may go on air once this is answered.
-    held_back: BTreeMap<MessageId, Mark>,
+    held_back: BTreeMap<u64, Mark>,
     journal: Journal,
     disk: Disk,
 }
@@ -96,7 +104,8 @@ impl Alice {
         let numbers = SendSeq::restore(b"own", used.as_deref(), 8, u32::MAX, &mut journal).unwrap();
         let (outbox, damaged) = Outbox::restore(&mut saved, at, &mut journal);
         assert_eq!(damaged, 0);
-        Self { outbox, numbers, splits: BTreeMap::new(), held_back: BTreeMap::new(), journal, disk }
+        let (splits, due, held_back) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { outbox, numbers, splits, due, held_back, journal, disk }
     }
 
     fn crash(mut self, world: &mut World) -> Self {
@@ -106,7 +115,9 @@ impl Alice {
 
     /// Sends what is due and what the window has room for.
     fn step(&mut self, world: &mut World) {
-        while let Some(id) = self.outbox.due(world.now) {
+        let is_due = |id: &u64| self.due.get(id).is_none_or(|(at, _)| *at <= world.now);
+        let ids: Vec<u64> = self.outbox.iter().map(|(id, _)| id).filter(is_due).collect();
+        for id in ids {
             self.attempt(id, world);
         }
         let mut frames = Vec::new();
@@ -125,7 +136,7 @@ impl Alice {
         }
     }
 
-    fn attempt(&mut self, id: MessageId, world: &mut World) {
+    fn attempt(&mut self, id: u64, world: &mut World) {
         let soon = world.now + Duration::from_millis(100);
         let message = self.outbox.find(id).unwrap();
         let (payload, numbered) = (message.payload.clone(), message.numbers);
@@ -136,10 +147,12 @@ impl Alice {
                 self.outbox.number(world.moment(), id, numbers, &mut self.journal);
                 self.held_back.insert(id, self.journal.sync());
             }
-            return self.outbox.defer(id, soon);
+            self.due.insert(id, (soon, 0));
+            return;
         };
         if self.held_back.contains_key(&id) {
-            return self.outbox.defer(id, soon);
+            self.due.insert(id, (soon, 0));
+            return;
         }
         if numbers.pieces == 1 {
             let frame = Frame::Data { seq: numbers.first, index: 0, count: 1, ask: false, body: payload };
@@ -150,18 +163,20 @@ impl Alice {
             assert_eq!(split.count(), numbers.pieces);
             self.splits.insert(id, split);
         }
-        self.outbox.tried(world.now, id, ROUND_TRIP, &mut world.rng);
+        let tries = self.due.get(&id).map_or(0, |(_, tries)| *tries);
+        self.due.insert(id, (world.now + ROUND_TRIP * 2 * (1 << tries.min(9)), tries + 1));
     }
 
-    fn take(&mut self, frame: Frame, world: &World) -> Option<MessageId> {
+    fn take(&mut self, frame: Frame, world: &World) -> Option<u64> {
         match frame {
             Frame::Receipt { first } => {
-                let id = self.outbox.receipt(&BOB, first, &mut self.journal)?;
+                let id = self.outbox.numbered(&Address::of(&bob()), first)?;
+                self.outbox.remove(id, &mut self.journal);
                 self.splits.remove(&id);
                 Some(id)
             }
             Frame::Status { first, bitmap } => {
-                let named = |id: &MessageId| {
+                let named = |id: &u64| {
                     self.outbox.find(*id).and_then(|m| m.numbers).is_some_and(|n| n.first == first)
                 };
                 if let Some((_, split)) = self.splits.iter_mut().find(|(id, _)| named(id)) {
@@ -175,14 +190,9 @@ impl Alice {
 
     /// What is left and why, for a run that does not end.
     fn story(&self) -> String {
-        let one = |(id, message): (MessageId, &super::outbox::Message)| {
+        let one = |(id, message): (u64, &super::outbox::Message)| {
             let split = self.splits.get(&id).map(|split| (split.step(), split.there(), split.poll_timeout()));
-            format!(
-                "{id:?} {:?} tries {} {split:?} {:?}; ",
-                message.numbers,
-                message.tries,
-                self.outbox.poll_timeout()
-            )
+            format!("{id:?} {:?} {split:?} {:?}; ", message.numbers, self.due.get(&id))
         };
         self.outbox.iter().map(one).collect()
     }
@@ -289,17 +299,12 @@ fn run(
         transactions,
     };
     let mut alice = Alice::start(Saved::default(), Disk::default(), world.moment());
-    let mut bob = Bob::start(Saved::default(), Disk::default(), Time::ZERO, 0);
+    let mut receiver = Bob::start(Saved::default(), Disk::default(), Time::ZERO, 0);
+    let to_bob = bob();
     for (id, len) in (0..).zip(lens) {
         let (lifetime, payload) = (Duration::from_secs(24 * 3600), body(id, *len));
-        let message = Outgoing {
-            id: MessageId(id),
-            to: BOB,
-            payload,
-            priority: Priority::Normal,
-            lifetime,
-            receipt: true,
-        };
+        let message =
+            Outgoing { id, to: to_bob, payload, priority: Priority::Normal, lifetime, receipt: true };
         alice.outbox.accept(world.moment(), message, &mut alice.journal).unwrap();
     }
     alice.sync();
@@ -313,28 +318,28 @@ fn run(
         }
         world.now += Duration::from_millis(100);
         while let Some(frame) = world.arrived(true) {
-            bob.take(frame, &mut world);
+            receiver.take(frame, &mut world);
         }
         while let Some(frame) = world.arrived(false) {
             receipted.extend(alice.take(frame, &world));
         }
         alice.step(&mut world);
-        bob.step(&mut world);
+        receiver.step(&mut world);
         if world.chance(1, 3) {
             alice.sync();
         }
         if world.chance(1, 3) {
-            bob.sync(&mut world);
+            receiver.sync(&mut world);
         }
         if world.chance(world.crash_per_mille, 1000) {
             alice = alice.crash(&mut world);
         }
         if world.chance(world.crash_per_mille, 1000) {
-            bob = bob.crash(&mut world);
+            receiver = receiver.crash(&mut world);
         }
     }
-    bob.sync(&mut world);
-    Ok(bob.disk.durable.take(INBOX).map(|(_, body)| body).collect())
+    receiver.sync(&mut world);
+    Ok(receiver.disk.durable.take(INBOX).map(|(_, body)| body).collect())
 }
 
 proptest! {

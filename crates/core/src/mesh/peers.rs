@@ -84,6 +84,13 @@ impl Peers {
         })
     }
 
+    /// Forgets a stranger and its keys.
+    pub(super) fn forget_stranger(&mut self, address: &Address) {
+        if !self.is_trusted(address) {
+            self.table.remove(address);
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }

@@ -104,12 +104,12 @@ impl Mesh {
         if to == self.me.far || to == Far::EVERYBODY {
             return;
         }
-        self.routes.learn(now, to, way);
+        let new = self.routes.learn(now, to, way);
         if let Some(question) = self.requests.found(to) {
             self.withdraw(&Purpose::Spread(question), None);
             self.out.event(Event::WayFound(to));
         }
-        self.messages.wake(now, to);
+        self.messages.wake(now, to, new);
     }
 
     /// A copy of a frame that may be on its way here too: somebody having it is the answer our copy waits for.
@@ -143,7 +143,11 @@ impl Mesh {
         let owed = Owed { peer, seq: data.seq, from: (port, data.prev) };
         let flags = (self.peers.is_trusted(&peer), data.receipt);
         match self.inbox.arrive(now, owed, 1, flags, &mut self.journal) {
-            Arrival::New => {
+            Arrival::New { evicted } => {
+                // Unless something is under way to it: then it is no stranger to our person.
+                if let Some(stranger) = evicted.filter(|peer| self.messages.to(peer) == 0) {
+                    self.peers.forget_stranger(&stranger);
+                }
                 if !data.receipt {
                     self.hop_ack(now, port, data.prev, heard.id);
                 }
@@ -153,6 +157,7 @@ impl Mesh {
             Arrival::Again(_) => self.hop_ack(now, port, data.prev, heard.id),
             Arrival::Pending => self.out.stats.drop(Dropped::Duplicate),
             Arrival::Refused => self.out.dropped(Some(port), Dropped::Replayed),
+            Arrival::Full => self.out.dropped(Some(port), Dropped::QueueFull),
         }
         true
     }

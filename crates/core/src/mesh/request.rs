@@ -150,6 +150,13 @@ impl Requests {
         self.searches.get(&target).filter(|search| search.resting).map(|search| search.until)
     }
 
+    /// Something has changed: no search rests longer than until `at`.
+    pub(super) fn end_rests(&mut self, at: Time) {
+        for search in self.searches.values_mut().filter(|search| search.resting) {
+            search.until = search.until.min(at);
+        }
+    }
+
     pub(super) fn next_at(&self) -> Option<Time> {
         self.searches.values().filter(|search| !search.resting).map(|search| search.until).min()
     }

@@ -80,7 +80,7 @@ pub use self::radio::{RADIOS_MAX, RadioView};
 pub(crate) use self::shared::Shared;
 pub(crate) use self::stream::Line;
 use crate::carrier::serial::{OpenError, SerialConfig};
-use crate::clock::Clock;
+use crate::clock::{Clock, unix_ms};
 use crate::store::home::HomeLayout;
 use crate::store::{StateError, Store};
 
@@ -221,7 +221,7 @@ impl Start {
         store: Arc<Store>,
     ) -> Result<Self, StateError> {
         let loaded = store.mesh().loaded()?;
-        let (local, config) = (key.id(), options.config);
+        let (local, config) = (key.id(), Config { unix_ms: Some(unix_ms()), ..options.config });
         let saved: Saved = loaded.records.into_iter().collect();
         let mesh = Mesh::new(config, key, rng, saved, clock.now());
         let (shared, inlets) = Shared::new(Inbox::new(loaded.inbox), config.caps);
