@@ -63,6 +63,15 @@ pub struct PathChange {
     pub at_unix_ms: u64,
     /// The path from then on; `null` when the link was lost.
     pub path: Option<PathInfo>,
+    /// The path before; absent if there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<PathInfo>,
+    /// What made it so: `first`, `climbed`, `failed-over`, `preferred`, `lost`, `restored`; empty where it is not known.
+    #[serde(default)]
+    pub cause: String,
+    /// How long there was no path before this one, in milliseconds.
+    #[serde(default)]
+    pub gap_ms: u64,
 }
 
 /// Answer of `GET /v1/devices/{peer}/path`.

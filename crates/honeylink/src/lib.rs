@@ -52,6 +52,7 @@ pub mod testing;
 pub mod transfer;
 
 pub use honeylink_core::identity::{DeviceId, DeviceType};
+pub use honeylink_core::paths;
 pub use honeylink_core::radio;
 pub use honeylink_core::session::State;
 pub use honeylink_core::wire::link::Class;
@@ -59,7 +60,7 @@ pub use honeylink_core::wire::link::Class;
 pub use carrier::memory::MemoryNetwork;
 pub use carrier::{PathReport, RecvStream, Rung, SendStream};
 pub use link::{Link, LinkStats, Stream};
-pub use node::{Listener, Node, NodeBuilder, Reach, Target, Ticket};
+pub use node::{Listener, Node, NodeBuilder, Reach, Target, Ticket, WayChanged, Ways};
 
 /// The Rust examples of the documents, compiled and run with the doctests so that they stay true.
 #[cfg(doctest)]

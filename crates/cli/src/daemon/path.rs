@@ -6,8 +6,11 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
-use honeylink::{Link, PathReport as Reported, Rung as Place};
+use honeylink::paths::Way;
+use honeylink::{Link, PathReport as Reported, Rung as Place, WayChanged};
 use honeylink_api::{PathChange, PathInfo, PathReport, PingEvent, PingRequest, PingSummary, Rung};
+
+use tokio::sync::broadcast::error::RecvError;
 
 use super::answer::{self, Answer, ApiError};
 use super::failures;
@@ -16,8 +19,6 @@ use crate::failure::Failure;
 
 /// The protocol of links that only measure.
 const PROTOCOL: &str = "ping/1";
-/// How often a watched path is looked at. The carriers have no event for a better round-trip time.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Round trips kept for the median of one series; of longer ones the latest count.
 const ROUND_TRIPS_MAX: usize = 10_000;
 
@@ -44,16 +45,17 @@ pub(super) async fn report(
     Path(peer): Path<String>,
 ) -> Answer<PathReport> {
     let link = measuring_link(&daemon, &peer).await?;
-    let paths = link.paths();
     let id = link.peer();
     // One round trip makes the time shown a measured one.
     let _ = link.ping(Duration::from_secs(2)).await;
+    let ways = daemon.node.ways(&id);
+    let why = ways.reason.unwrap_or_default();
     Ok(Json(PathReport {
         id: id.to_string(),
         name: daemon.name_of(&id),
-        path: describe(&link.paths()),
-        others: paths.iter().filter(|path| !path.selected).map(|path| one(path, "not in use")).collect(),
-        history: Vec::new(),
+        path: ways.used.as_ref().map(|used| way(used, &why)),
+        others: ways.others.iter().map(|other| way(other, "not in use")).collect(),
+        history: ways.history.iter().map(change).collect(),
     }))
 }
 
@@ -63,21 +65,52 @@ pub(super) async fn watch(
     Path(peer): Path<String>,
 ) -> Result<Response, ApiError> {
     let link = measuring_link(&daemon, &peer).await?;
+    let peer = link.peer();
+    // Subscribed before the way now is asked, so that no change falls between.
+    let mut changes = daemon.node.way_changes();
+    let node = daemon.node.clone();
     Ok(answer::lines(&daemon, move |out| async move {
-        let mut last: Option<Option<(Place, String)>> = None;
+        let now = node.ways(&peer);
+        let path = now.used.as_ref().map(|used| way(used, now.reason.as_deref().unwrap_or_default()));
+        let first = PathChange { at_unix_ms: unix_ms(), path, before: None, cause: String::new(), gap_ms: 0 };
+        if !out.send(&first).await {
+            return;
+        }
+        // Held as long as somebody watches: it is what keeps the connection.
+        let _link = link;
         loop {
-            let paths = link.paths();
-            let now = paths.first().map(|path| (path.rung, path.remote.clone()));
-            if last.as_ref() != Some(&now) {
-                last = Some(now);
-                let change = PathChange { at_unix_ms: unix_ms(), path: describe(&paths) };
-                if !out.send(&change).await {
-                    return;
-                }
+            let event = match changes.recv().await {
+                Ok(event) if event.peer == peer => change(&event),
+                // Another peer's, or some were missed: the next one says how it is then.
+                Ok(_) | Err(RecvError::Lagged(_)) => continue,
+                Err(RecvError::Closed) => return,
+            };
+            if !out.send(&event).await {
+                return;
             }
-            tokio::time::sleep(LOOK_EVERY).await;
         }
     }))
+}
+
+fn change(event: &WayChanged) -> PathChange {
+    let words = event.reason.as_deref().unwrap_or_default();
+    PathChange {
+        at_unix_ms: event.at_unix_ms,
+        path: event.change.to.as_ref().map(|to| way(to, words)),
+        before: event.change.from.as_ref().map(|from| way(from, "")),
+        cause: event.change.cause.as_str().to_owned(),
+        gap_ms: u64::try_from(event.change.gap.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn way(way: &Way, why: &str) -> PathInfo {
+    PathInfo {
+        rung: rung(way.rung),
+        carrier: way.carrier.to_owned(),
+        address: way.remote.clone(),
+        rtt_ms: way.rtt.map(millis),
+        why: why.to_owned(),
+    }
 }
 
 /// `POST /v1/ping`
@@ -165,18 +198,22 @@ pub(super) fn describe(paths: &[Reported]) -> Option<PathInfo> {
 
 pub(super) fn one(path: &Reported, why: &str) -> PathInfo {
     PathInfo {
-        rung: match path.rung {
-            Place::Local => Rung::Local,
-            Place::Lan => Rung::Lan,
-            Place::Direct => Rung::Direct,
-            Place::Relayed => Rung::Relayed,
-            Place::Mesh => Rung::Mesh,
-            Place::Stored => Rung::Stored,
-        },
+        rung: rung(path.rung),
         carrier: path.carrier.to_owned(),
         address: path.remote.clone(),
         rtt_ms: (!path.rtt.is_zero()).then(|| millis(path.rtt)),
         why: why.to_owned(),
+    }
+}
+
+const fn rung(place: Place) -> Rung {
+    match place {
+        Place::Local => Rung::Local,
+        Place::Lan => Rung::Lan,
+        Place::Direct => Rung::Direct,
+        Place::Relayed => Rung::Relayed,
+        Place::Mesh => Rung::Mesh,
+        Place::Stored => Rung::Stored,
     }
 }
 

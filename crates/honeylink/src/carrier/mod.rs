@@ -14,7 +14,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
+use futures_util::StreamExt as _;
 use honeylink_core::identity::DeviceId;
+pub use honeylink_core::paths::Rung;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
 /// ALPN of connections between paired devices.
@@ -79,38 +81,6 @@ pub mod code {
     pub const VIOLATION: u32 = 6;
     /// The device takes no part in the mesh.
     pub const MESH_OFF: u32 = 7;
-}
-
-/// The place of a path on the ladder; lower is better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rung {
-    /// Inside this machine.
-    Local,
-    /// Direct on the same network.
-    Lan,
-    /// Direct through NATs or over the internet.
-    Direct,
-    /// Through a relay that sees ciphertext only.
-    Relayed,
-    /// Message by message over several hops. No link goes this way.
-    Mesh,
-    /// Kept by another device until the target shows up. No link goes this way.
-    Stored,
-}
-
-impl Rung {
-    /// The word shown to people and in JSON.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Local => "local",
-            Self::Lan => "direct/lan",
-            Self::Direct => "direct/wide",
-            Self::Relayed => "relayed",
-            Self::Mesh => "mesh",
-            Self::Stored => "stored",
-        }
-    }
 }
 
 /// One way to the peer, as it is now.
@@ -202,6 +172,14 @@ impl Conn {
         }
     }
 
+    /// Tells when the paths may have changed.
+    pub(crate) fn path_events(&self) -> PathEvents {
+        match self {
+            Self::Quic(c) => PathEvents::Quic(Box::pin(c.path_events())),
+            Self::Memory(_) => PathEvents::Never,
+        }
+    }
+
     /// 32 bytes that only the two ends of this connection know (TLS exporter).
     pub(crate) fn channel_binding(&self) -> Result<[u8; 32], ConnLost> {
         match self {
@@ -247,6 +225,25 @@ impl Conn {
             Self::Quic(c) => c.lost(),
             Self::Memory(c) => c.lost(),
         }
+    }
+}
+
+/// When to look at a connection's paths again.
+pub(crate) enum PathEvents {
+    Quic(Pin<Box<iroh::endpoint::PathEventStream>>),
+    /// There is one path, and it stays.
+    Never,
+}
+
+impl PathEvents {
+    /// Waits until something changed; for ever if nothing will any more.
+    pub(crate) async fn next(&mut self) {
+        if let Self::Quic(events) = self
+            && events.next().await.is_some()
+        {
+            return;
+        }
+        std::future::pending::<()>().await;
     }
 }
 

@@ -253,6 +253,10 @@ impl QuicConn {
         reports
     }
 
+    pub(super) fn path_events(&self) -> iroh::endpoint::PathEventStream {
+        self.inner.path_events()
+    }
+
     pub(super) fn channel_binding(&self) -> Result<[u8; 32], ConnLost> {
         self.export(BINDING_LABEL)
     }

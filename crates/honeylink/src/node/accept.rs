@@ -123,6 +123,7 @@ pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
         lost = streams => lost,
         lost = datagrams => lost,
         lost = conn.closed() => lost,
+        () = inner.watch_ways(&conn) => ConnLost::ByUs,
         () = inner.stop.cancelled() => {
             // The links are still saying goodbye on this connection; it is closed after them.
             tokio::select! {
@@ -135,6 +136,7 @@ pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
         }
     };
     inner.pool.remove_lost(&conn.peer());
+    inner.note_ways(&conn.peer());
     tracing::debug!(peer = %conn.peer().short(), %lost, "connection ended");
 }
 

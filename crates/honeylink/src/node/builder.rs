@@ -271,6 +271,7 @@ impl NodeBuilder {
             audit: home.as_ref().map(|home| AuditLog::new(home.layout().audit())),
             home,
             pool: Pool::new(id),
+            way_book: super::ways::WayBook::default(),
             manual: Mutex::new(BTreeMap::new()),
             listeners: Listeners::default(),
             discovery,

@@ -11,6 +11,7 @@ mod pairing;
 mod peers;
 mod pool;
 mod target;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -30,6 +31,7 @@ pub use self::listen::Listener;
 pub use self::pairing::{FetchStream, JoinError, PairingEvent, PairingOpening, PairingOptions};
 use self::pool::Pool;
 pub use self::target::{ConnectError, InvalidTicket, ListenError, Target, Ticket};
+pub use self::ways::{WayChanged, Ways};
 use crate::carrier::memory::MemoryNetwork;
 use crate::carrier::quic::QuicCarrier;
 use crate::carrier::{Conn, PathReport, code};
@@ -78,6 +80,8 @@ pub(crate) struct Inner {
     audit: Option<AuditLog>,
     rejections: Mutex<peers::RejectionWindow>,
     pool: Pool,
+    /// Which way the bytes to each peer go.
+    way_book: ways::WayBook,
     /// Addresses given by hand or by ticket.
     manual: Mutex<BTreeMap<DeviceId, Vec<SocketAddr>>>,
     listeners: listen::Listeners,

@@ -100,6 +100,7 @@ impl Inner {
     /// for a peer that may not come back.
     fn part_from(&self, id: &DeviceId, code: u32, reason: &str) {
         self.pool.close_peer(id, code, reason);
+        self.way_book.forget(id);
         if let Some(mesh) = &self.mesh {
             mesh.part(*id);
         }

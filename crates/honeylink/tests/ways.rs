@@ -1,0 +1,57 @@
+//! Which way the bytes to a peer go is told as it happens, with its cause, and remembered.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use honeylink::paths::Cause;
+use honeylink::{Node, Reach, Rung, WayChanged, testing};
+use tokio::sync::broadcast::Receiver;
+
+const PROTOCOL: &str = "ways/1";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn node(name: &str) -> Node {
+    Node::builder().name(name).reach(Reach::Loopback).discovery(false).build().await.unwrap()
+}
+
+async fn next(changes: &mut Receiver<WayChanged>) -> WayChanged {
+    match tokio::time::timeout(PATIENCE, changes.recv()).await {
+        Ok(change) => change.unwrap(),
+        Err(_) => panic!("no change was told"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_way_that_is_lost_and_restored_is_told_with_its_cause_and_gap_and_remembered() {
+    let (a, b) = (node("a").await, node("b").await);
+    testing::introduce(&a, &b).unwrap();
+    let _listener = b.listen(PROTOCOL).unwrap();
+    let mut changes = a.way_changes();
+    assert_eq!(a.ways(&b.id()), honeylink::Ways::default());
+
+    let link = a.connect(b.id(), PROTOCOL).await.unwrap();
+    let first = next(&mut changes).await;
+    assert_eq!((first.peer, first.change.cause), (b.id(), Cause::First));
+    assert_eq!(first.change.to.as_ref().unwrap().rung, Rung::Local);
+    assert_eq!(first.reason.as_deref(), Some("the only way there is"));
+
+    // The connection ends, and with it the link; a later link brings another.
+    b.disconnect(&a.id(), "for a moment");
+    let lost = next(&mut changes).await;
+    assert_eq!((lost.change.cause, lost.change.to), (Cause::Lost, None));
+    drop(link);
+    let link = a.connect(b.id(), PROTOCOL).await.unwrap();
+    let restored = next(&mut changes).await;
+    assert_eq!(restored.change.cause, Cause::Restored);
+    assert!(restored.change.gap > Duration::ZERO);
+
+    let ways = a.ways(&b.id());
+    let causes: Vec<_> = ways.history.iter().map(|change| change.change.cause).collect();
+    assert_eq!(causes, [Cause::First, Cause::Lost, Cause::Restored]);
+    assert_eq!(ways.counts.iter().sum::<u64>(), 3);
+    assert_eq!(ways.reason.as_deref(), Some("the only way there is, since the link was restored"));
+    drop(link);
+    a.shutdown().await;
+    b.shutdown().await;
+}
