@@ -217,6 +217,10 @@ pub const MESH_PEERS_MAX: usize = 256;
 pub const MESH_RECEIPTS_OWED_MAX: usize = 64;
 /// Events that wait to be polled; further ones are lost.
 pub const MESH_EVENTS_MAX: usize = 256;
+/// Devices remembered because they announced themselves; one heard once makes room first.
+pub const MESH_ROLL_MAX: usize = 128;
+/// How long a device that fell silent stays on the roll: two of the rarest announces on a radio.
+pub const MESH_ROLL_AGE_MAX: Duration = Duration::from_secs(8 * 3600);
 /// Searches for ways, resting ones included.
 pub const MESH_SEARCHES_MAX: usize = 64;
 /// Largest IP control frame, in bytes of CBOR.
@@ -229,6 +233,10 @@ pub const MESH_SERVICES_MAX: usize = 12;
 pub const MESH_RATCHET_BLOCK_BITS: u32 = 6;
 /// Steps a mesh ratchet takes for one frame: what a forged number can make a receiver compute, about a millisecond.
 pub const MESH_RATCHET_AHEAD_BLOCKS_MAX: u32 = 1024;
+/// Devices with which ratchets are kept; as many as are known at all.
+pub const MESH_RATCHET_PEERS_MAX: usize = MESH_PEERS_MAX;
+/// Ratchets that were replaced and still open what was sealed with them, for each peer.
+pub const MESH_RATCHET_FORMER_MAX: usize = 3;
 /// Former steps whose keys a mesh ratchet keeps for frames that come late.
 pub const MESH_RATCHET_LATE_BLOCKS_MAX: usize = 8;
 /// Beacons in one hash chain; a device that has sent them all announces a new one. A week at one in ten minutes.

@@ -36,11 +36,15 @@ pub enum Bug {
     OutboxForgotten,
     /// An own message that is read back takes a new number.
     NumberAfresh,
+    /// The announce numbers used so far are not read back after a restart.
+    AnnouncesStartAgain,
+    /// A beacon is believed whatever its value leads to.
+    BeaconUnchecked,
 }
 
 impl Bug {
     /// Every mistake, with its name in reports.
-    pub const ALL: [(Self, &'static str); 14] = [
+    pub const ALL: [(Self, &'static str); 16] = [
         (Self::ReplayForgotten, "bug-replay-forgotten"),
         (Self::HopAckIsReceipt, "bug-hop-ack-is-receipt"),
         (Self::NumbersStartAgain, "bug-numbers-start-again"),
@@ -55,6 +59,8 @@ impl Bug {
         (Self::LengthTrusted, "bug-length-trusted"),
         (Self::OutboxForgotten, "bug-outbox-forgotten"),
         (Self::NumberAfresh, "bug-number-afresh"),
+        (Self::AnnouncesStartAgain, "bug-announces-start-again"),
+        (Self::BeaconUnchecked, "bug-beacon-unchecked"),
     ];
 }
 

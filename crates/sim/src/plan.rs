@@ -45,6 +45,9 @@ pub struct Plan {
     /// Whether radios write their duty-cycle ledger down before they send, as the product does. Only comparisons in
     /// which nobody crashes do without.
     pub durable_duty: bool,
+    /// Whether the product's nodes announce themselves.
+    #[serde(default = "yes")]
+    pub announces: bool,
     /// How nodes move, if any does.
     pub movement: Option<Movement>,
     /// When every fault is over, in milliseconds.
@@ -53,6 +56,10 @@ pub struct Plan {
     pub end_at_ms: u64,
     /// Messages before this, in milliseconds, are a warm-up that results leave out; so is the airtime until then.
     pub warm_up_ms: u64,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 /// One node.

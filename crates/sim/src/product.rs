@@ -64,7 +64,7 @@ impl Product {
         };
         Self {
             mesh: None,
-            config: Config { caps, ..Config::default() },
+            config: Config { caps, announces: plan.announces, ..Config::default() },
             key: key_of(plan.seed, node),
             rng_seed: blend(&[plan.seed, node.0.into(), life.into()]),
             names: contacts.iter().map(|(node, id)| (*id, *node)).collect(),

@@ -62,6 +62,7 @@ pub fn plan(seed: u64) -> Plan {
         faults: Vec::new(),
         disk: draw.disk(),
         durable_duty: true,
+        announces: true,
         heal_at_ms: ROUGH_MS,
         end_at_ms: ROUGH_MS + WELL_MS,
         warm_up_ms: 0,
@@ -70,6 +71,7 @@ pub fn plan(seed: u64) -> Plan {
         links,
     };
     plan.faults = draw.faults(&plan);
+    plan.announces = draw.coin(75);
     plan.demands_delivery = is_sound(&plan, &reach.all(&places), reach.limit_cdbm());
     plan
 }

@@ -49,6 +49,13 @@ impl Address {
         Self(id.mesh_address())
     }
 
+    /// The lowest address that begins with a tag: its hints are those of every such address.
+    #[must_use]
+    pub const fn beginning(tag: Tag) -> Self {
+        let [a, b, c, d, e, f, g, h] = tag.0;
+        Self([a, b, c, d, e, f, g, h, 0, 0, 0, 0, 0, 0, 0, 0])
+    }
+
     /// Its tag.
     #[must_use]
     pub const fn tag(&self) -> Tag {

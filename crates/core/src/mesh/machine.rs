@@ -6,9 +6,12 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use core::time::Duration;
 
+use super::announcer::Announcer;
+use super::bucket::Buckets;
 use super::event::{Config, Dropped, Event, Failure, Input, Output, Snapshot, Stats, Step, Trace};
 use super::forward::Forward;
 use super::frame::{Caps, FrameId};
+use super::herald::ALLOWANCES;
 use super::hint::{Address, Far, Near};
 use super::inbox::Inbox;
 use super::line::Line;
@@ -19,6 +22,7 @@ use super::peers::Peers;
 use super::port::{PortId, PortInfo, Ports};
 use super::records::{Journal, Mark, Moment, Saved, Write};
 use super::request::Requests;
+use super::roll::Roll;
 use super::routes::Routes;
 use super::spread::Spread;
 use crate::identity::SecretKey;
@@ -95,6 +99,10 @@ pub struct Mesh {
     pub(super) requests: Requests,
     pub(super) messages: Messages,
     pub(super) inbox: Inbox,
+    pub(super) announcer: Announcer,
+    pub(super) roll: Roll,
+    /// What others may make this device do.
+    pub(super) allowance: Buckets,
     pub(super) journal: Journal,
     pub(super) out: Outbound,
     /// What the wall clock showed last, and when.
@@ -114,6 +122,7 @@ impl Mesh {
         for peer in restored {
             out.event(Event::Sealed(peer));
         }
+        let announcer = Announcer::restore(&saved, &mut rng, &mut journal);
         let at = Moment { now, unix_ms: config.unix_ms };
         let (messages, damaged) = Messages::restore(&mut saved, at, &mut journal);
         if messages.numbers_lost() {
@@ -144,6 +153,9 @@ impl Mesh {
             requests,
             messages,
             inbox,
+            announcer,
+            roll: Roll::default(),
+            allowance: Buckets::new(ALLOWANCES.0, ALLOWANCES.1),
             journal,
             out,
             wall: config.unix_ms.map(|unix_ms| (now, unix_ms)),
@@ -162,8 +174,9 @@ impl Mesh {
             Input::Cancel(id) => self.finish(id, Step::Failed(Failure::Cancelled)),
             Input::Know(device) => self.know(device),
             Input::Synced(mark) => self.synced(now, Mark(mark)),
+            Input::AnnounceNow => self.announcer.hurry(now),
             Input::WallClock(unix_ms) => self.wall = Some((now, unix_ms)),
-            Input::Root { .. } | Input::AnnounceNow | Input::Timeout => {}
+            Input::Root { .. } | Input::Timeout => {}
         }
         self.advance(now);
     }
@@ -188,6 +201,7 @@ impl Mesh {
             (self.forward.next_at(), "a hop has not answered"),
             (self.requests.next_at(), "a search widens"),
             (self.messages.next_at(), "an own message is due"),
+            (self.announcer.next_at().filter(|_| self.config.announces), "an announce is due"),
         ]
         .into_iter()
         .map(|(at, why)| at.map(|at| Deadline { at, why }))
@@ -245,6 +259,9 @@ impl Mesh {
             + tree(self.peers.len(), 136)
             + self.messages.bytes()
             + self.inbox.bytes()
+            + self.announcer.bytes()
+            + tree(self.roll.len(), Roll::ENTRY_BYTES)
+            + tree(self.allowance.len(), 32)
     }
 
     /// Everything whose time has come, until nothing more has.
@@ -252,6 +269,7 @@ impl Mesh {
         self.advance_passages(now);
         self.advance_searches(now);
         self.advance_messages(now);
+        self.advance_announces(now);
         self.transmit(now);
     }
 
@@ -259,6 +277,7 @@ impl Mesh {
         let address = Address::of(&device);
         if address != self.me.address && self.peers.know(device, true) {
             self.inbox.trust(&address);
+            self.roll.pair(&address, true);
         }
     }
 
@@ -267,6 +286,7 @@ impl Mesh {
             self.out.event(Event::PortRefused(port));
             return;
         }
+        self.announcer.up(now, port, &info, &mut self.rng);
         // Whoever is behind it may be what waited for. A port that comes and goes all the time is no news each time.
         let at = now.max(self.hurries_at);
         self.hurries_at = at + HURRY_PAUSE;
@@ -278,6 +298,7 @@ impl Mesh {
         if !self.ports.down(port) {
             return;
         }
+        self.announcer.down(port);
         self.routes.forget_port(port);
         self.neighbours.forget_port(port);
         self.spread.forget_port(port);
@@ -288,6 +309,7 @@ impl Mesh {
     }
 
     fn synced(&mut self, now: Time, mark: Mark) {
+        self.announcer.synced(mark);
         let safe = self.messages.synced(now, mark);
         self.accepted(safe);
         for owed in self.inbox.synced(mark) {

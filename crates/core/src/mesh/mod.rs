@@ -1,6 +1,7 @@
 //! The mesh: messages over several hops, over radio, hours later.
 
 pub mod announce;
+mod announcer;
 pub mod bucket;
 pub mod chain;
 pub mod control;
@@ -12,6 +13,7 @@ mod find;
 mod forward;
 pub mod fragment;
 pub mod frame;
+mod herald;
 pub mod hint;
 mod inbox;
 pub mod keys;
@@ -32,6 +34,7 @@ mod receive;
 pub mod records;
 pub mod replay;
 mod request;
+mod roll;
 pub mod routes;
 pub mod seen;
 pub mod shed;
@@ -43,9 +46,12 @@ pub mod units;
 mod mesh_tests;
 #[cfg(test)]
 mod net;
+#[cfg(test)]
+mod presence_tests;
 
 pub use self::event::{
     Config, Dropped, Event, Failure, Input, Outgoing, Output, Snapshot, Stats, Step, Trace, Trail,
 };
 pub use self::machine::Mesh;
 pub use self::port::{PortId, PortInfo, Quality};
+pub use self::roll::Present;

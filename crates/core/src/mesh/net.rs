@@ -34,6 +34,7 @@ enum What {
 }
 
 pub(super) struct Net {
+    config: Config,
     pub(super) now: Time,
     pub(super) nodes: Vec<Node>,
     /// Who hears whom by radio, and how well, quarters of a decibel.
@@ -62,7 +63,13 @@ fn wire() -> PortInfo {
 impl Net {
     /// `n` nodes that all know each other's keys, nobody in reach of anybody.
     pub(super) fn new(n: usize, seed: u64) -> Self {
+        Self::with(n, seed, Config { announces: false, ..Config::default() })
+    }
+
+    /// As [`Net::new`], with devices made like this.
+    pub(super) fn with(n: usize, seed: u64, config: Config) -> Self {
         let mut net = Self {
+            config,
             now: Time::ZERO,
             nodes: Vec::new(),
             radio: BTreeMap::new(),
@@ -76,7 +83,6 @@ impl Net {
         };
         for index in 0..n {
             let key = SecretKey::from_u64(1000 + index as u64);
-            let config = Config { announces: false, ..Config::default() };
             let rng = Rng::from_u64(seed * 1000 + index as u64);
             let mesh = Mesh::new(config, key.clone(), rng, Saved::default(), Time::ZERO);
             net.nodes.push(Node {
@@ -151,7 +157,7 @@ impl Net {
         let lives = self.nodes[node].lives;
         let subject = &mut self.nodes[node];
         subject.unsynced.clear();
-        let config = Config { announces: false, ..Config::default() };
+        let config = self.config;
         let rng = Rng::from_u64(77_000 + lives * 100 + node as u64);
         subject.mesh = Mesh::new(config, subject.key.clone(), rng, subject.disk.clone(), self.now);
         self.boot(node);

@@ -47,6 +47,11 @@ impl Peers {
         true
     }
 
+    /// This device's own key.
+    pub(super) const fn own(&self) -> &SecretKey {
+        &self.own
+    }
+
     pub(super) fn id(&self, address: &Address) -> Option<DeviceId> {
         self.table.get(address).map(|peer| peer.id)
     }

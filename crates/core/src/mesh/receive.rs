@@ -63,13 +63,11 @@ impl Mesh {
             Frame::RouteReply(reply) => self.reply(&heard, &reply),
             Frame::RouteError(error) => self.route_error(&heard, &error),
             Frame::HopAck(ack) => self.hop_acked(&heard, &ack),
-            Frame::AnnounceKey(_)
-            | Frame::AnnounceAnchor(_)
-            | Frame::Beacon(_)
-            | Frame::FragmentStatus(_)
-            | Frame::Signed(_)
-            | Frame::CustodyAccepted(_)
-            | Frame::IpControl(_) => {}
+            Frame::AnnounceKey(announce) => self.announce_key(&heard, &announce),
+            Frame::AnnounceAnchor(announce) => self.announce_anchor(&heard, &announce),
+            Frame::Beacon(beacon) => self.beacon(&heard, &beacon),
+            Frame::FragmentStatus(_) | Frame::Signed(_) | Frame::CustodyAccepted(_) | Frame::IpControl(_) => {
+            }
         }
     }
 

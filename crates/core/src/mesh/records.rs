@@ -188,6 +188,12 @@ impl Saved {
         taken.into_iter()
     }
 
+    /// One record, which stays here.
+    #[must_use]
+    pub fn find(&self, key: &Key) -> Option<&Bytes> {
+        self.records.get(key)
+    }
+
     /// Does to this map what a disk does. For tests, the simulator's disk, and shells that keep all of it in memory.
     pub fn apply(&mut self, write: &Write) {
         match write {

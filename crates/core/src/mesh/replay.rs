@@ -367,10 +367,15 @@ impl SendSeq {
                 used
             }
         };
+        Ok(Self::starting(name, used, block, end, journal))
+    }
+
+    /// A counter that begins at `first`. The first block is asked for at once.
+    pub(super) fn starting(name: &[u8], first: u32, block: u32, end: u32, journal: &mut Journal) -> Self {
         let key = Key::new(Table::Sequence, name);
-        let mut numbers = Self { key, next: used, safe: used, asked: None, block: block.max(1), end };
+        let mut numbers = Self { key, next: first, safe: first, asked: None, block: block.max(1), end };
         numbers.reserve(1, journal);
-        Ok(numbers)
+        numbers
     }
 
     /// The next number.

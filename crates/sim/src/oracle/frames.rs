@@ -26,7 +26,7 @@ pub(super) fn oracles(plan: &Plan) -> Vec<Box<dyn Oracle>> {
     ]
 }
 
-fn sent<'a>(what: &What<'a>) -> Option<&'a [u8]> {
+pub(super) fn sent<'a>(what: &What<'a>) -> Option<&'a [u8]> {
     match *what {
         What::Air { bytes, .. } | What::Wire { bytes, .. } => Some(bytes),
         _ => None,

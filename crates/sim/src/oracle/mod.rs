@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `delivery.rs` | nothing twice, nothing forged, nothing late, receipts only after delivery |
 //! | `airtime.rs` | duty cycle, the share of announces |
+//! | `announces.rs` | announces are their device's own, and never go back |
 //! | `frames.rs` | hops end, nonces are used once, frames fit their port |
 //! | `bounds.rs` | memory and queues have limits, nobody spins |
 //! | `liveness.rs` | every message ends, what can be delivered is, custody is kept |
@@ -14,6 +15,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "an oracle looks at the few events its promise is about")]
 
 mod airtime;
+mod announces;
 mod bounds;
 mod delivery;
 mod frames;
@@ -97,6 +99,7 @@ impl Judge {
         oracles.extend(delivery::oracles(plan));
         oracles.extend(airtime::oracles(plan));
         oracles.extend(frames::oracles(plan));
+        oracles.extend(announces::oracles(plan));
         oracles.extend(bounds::oracles(plan));
         oracles.extend(liveness::oracles(plan));
         Self { oracles: oracles.into_iter().map(|oracle| (oracle, 0)).collect(), ..Self::default() }

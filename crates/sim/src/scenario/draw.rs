@@ -36,6 +36,7 @@ pub(super) fn draw(scenario: &Scenario, seed: u64) -> Plan {
         links: links(scenario, seed),
         traffic,
         durable_duty: !faults.is_empty(),
+        announces: true,
         faults,
         demands_delivery: false,
         disk: scenario.disk,
