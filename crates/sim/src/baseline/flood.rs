@@ -94,7 +94,7 @@ impl Flood {
         if packet.target == me {
             return match packet.kind {
                 Kind::Data => self.answer(now, packet),
-                Kind::Ack | Kind::Announce | Kind::PathRequest => self.confirmed(packet.id),
+                Kind::Ack | Kind::Announce | Kind::PathRequest | Kind::Path => self.confirmed(packet.id),
             };
         }
         let pause = self.station.chance.below(PAUSE_FRAMES * self.station.airtime_us(length(&packet)));
@@ -154,7 +154,7 @@ pub(super) const fn class(packet: &Packet) -> Class {
         Kind::Data => Class::Data,
         Kind::Ack => Class::Ack,
         Kind::Announce => Class::Announce,
-        Kind::PathRequest => Class::Route,
+        Kind::PathRequest | Kind::Path => Class::Route,
     }
 }
 
@@ -196,5 +196,36 @@ impl Device for Flood {
 
     fn state_bytes(&self) -> usize {
         self.station.state_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trial::Trial;
+    use super::*;
+    use crate::protocol::Protocol;
+
+    #[test]
+    fn everybody_but_the_target_repeats_a_message_once_and_its_acknowledgement_once() {
+        let mut trial =
+            Trial::new(Protocol::Flood, 9, |a, b| (a / 3).abs_diff(b / 3) + (a % 3).abs_diff(b % 3) == 1);
+        trial.send(0, 8);
+        trial.run(60);
+        assert_eq!((trial.delivered.clone(), trial.confirmed()), (vec![8], 1));
+        let by = |kind| trial.sent.iter().filter(move |s| s.packet.kind == kind).map(|s| s.by);
+        let (mut data, mut acks): (Vec<_>, Vec<_>) = (by(Kind::Data).collect(), by(Kind::Ack).collect());
+        data.sort_unstable();
+        acks.sort_unstable();
+        assert_eq!((data, acks), ((0..8).collect(), (1..9).collect()));
+        assert!(trial.sent.iter().all(|s| s.length == if s.packet.kind == Kind::Data { 52 } else { 28 }));
+    }
+
+    #[test]
+    fn a_message_nobody_acknowledges_is_sent_three_times_and_given_up() {
+        let mut trial = Trial::line(Protocol::Flood, 2);
+        trial.deaf(1);
+        trial.send(0, 1);
+        trial.run(300);
+        assert_eq!((trial.sent.len(), trial.failed()), (usize::from(TRIES_MAX), 1));
     }
 }

@@ -3,7 +3,11 @@
 //!
 //! A repeater waits `2 * 8` slots and a random number of slots below `2^w`, w from 3 at an SNR of -20 dB to 8 at +10 dB;
 //! a slot is 8.5 symbols and 7.6 ms. Messages to one node ask for an acknowledgement, which floods back the same way; up
-//! to three tries. Its later "next hop" routing of direct messages is not modelled: it begins with the same flood.
+//! to three tries. The routing of direct messages by one remembered next hop, which came with its version 2.6, is not
+//! modelled: this is the managed flood that it falls back to, and that everything but direct messages uses.
+//!
+//! **Given away:** seven hops, the most its frame can count, where three are its default; a wait for the acknowledgement of
+//! 120 frames, which is longer than its own and sends less again; no position, telemetry or node information.
 
 use std::collections::BTreeMap;
 
@@ -99,7 +103,7 @@ impl ManagedFlood {
         if packet.target == me {
             return match packet.kind {
                 Kind::Data => self.answer(packet),
-                Kind::Ack | Kind::Announce | Kind::PathRequest => self.confirmed(packet.id),
+                Kind::Ack | Kind::Announce | Kind::PathRequest | Kind::Path => self.confirmed(packet.id),
             };
         }
         if packet.hops < self.hops_max {
@@ -179,5 +183,57 @@ impl Device for ManagedFlood {
 
     fn state_bytes(&self) -> usize {
         self.station.state_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trial::Trial;
+    use super::*;
+    use crate::protocol::Protocol;
+
+    /// 0 reaches 1 and 2, which both reach 3 and each other.
+    fn diamond() -> Trial {
+        let mut trial = Trial::new(Protocol::ManagedFlood, 4, |a, b| a != b && a.abs_diff(b) != 3);
+        // 2 hears everybody weakly, 1 loudly.
+        trial.snr_quarter_db = |_, to| if to == 2 { -40 } else { 40 };
+        trial
+    }
+
+    #[test]
+    fn who_hears_weakly_repeats_first_and_the_other_keeps_silent() {
+        let mut trial = diamond();
+        trial.send(0, 3);
+        trial.run(20);
+        assert_eq!((trial.delivered.len(), trial.confirmed()), (1, 1));
+        let data: Vec<usize> =
+            trial.sent.iter().filter(|s| s.packet.kind == Kind::Data).map(|s| s.by).collect();
+        assert_eq!(data, [0, 2]);
+    }
+
+    #[test]
+    fn the_hop_limit_ends_a_message_and_without_one_it_arrives() {
+        let hops = usize::from(HOPS_MAX);
+        for (protocol, nodes, arrives) in [
+            (Protocol::ManagedFlood, hops + 2, 1),
+            (Protocol::ManagedFlood, hops + 3, 0),
+            (Protocol::ManagedFloodUnlimited, hops + 3, 1),
+        ] {
+            let mut trial = Trial::line(protocol, nodes);
+            trial.send(0, nodes - 1);
+            trial.run(300);
+            assert_eq!((trial.delivered.len(), trial.confirmed()), (arrives, arrives), "{nodes}");
+        }
+    }
+
+    #[test]
+    fn the_window_grows_with_the_signal() {
+        let mut device = ManagedFlood::new(&diamond().plan, NodeId(1), 1, HOPS_MAX);
+        let mut longest = |snr_db: i16| {
+            let quality = Some(Quality { rssi_dbm: -90, snr_quarter_db: 4 * snr_db });
+            (0..2_000).map(|_| device.pause_us(quality)).max().unwrap()
+        };
+        // SF8 at 125 kHz: slots of 25 ms; 16 of them, and up to 7 or 255 more.
+        assert_eq!((longest(-20), longest(10)), (23 * 25_008, 271 * 25_008));
     }
 }

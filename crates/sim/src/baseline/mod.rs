@@ -9,7 +9,7 @@
 //! |---|---|---|
 //! | `flood.rs` | flooding, with Meshtastic's frame | 52 B, acknowledgement 28 B |
 //! | `managed.rs` | Meshtastic's managed flood | 52 B, acknowledgement 28 B |
-//! | `source_route.rs` | MeshCore | 39 B and a byte for each hop of the path, acknowledgement 6 B and the path |
+//! | `source_route.rs` | MeshCore | 38 B and a byte for each hop of the path, acknowledgement 6 B and the path |
 //! | `distance_vector.rs` | Reticulum | 131 B, 147 B relayed, proof 83 B, announce 167 B, 183 B relayed |
 
 mod distance_vector;
@@ -18,6 +18,8 @@ mod managed;
 mod packet;
 mod source_route;
 mod station;
+#[cfg(test)]
+mod trial;
 
 pub use self::distance_vector::DistanceVector;
 pub use self::flood::Flood;

@@ -11,6 +11,8 @@ pub(super) enum Kind {
     Ack = 2,
     Announce = 3,
     PathRequest = 4,
+    /// A path, for whoever is to use it.
+    Path = 5,
 }
 
 /// A packet.
@@ -61,6 +63,7 @@ impl Packet {
             2 => Kind::Ack,
             3 => Kind::Announce,
             4 => Kind::PathRequest,
+            5 => Kind::Path,
             _ => return None,
         };
         let word = |at: usize| bytes.get(at..at + 4)?.try_into().ok().map(u32::from_be_bytes);
