@@ -32,7 +32,7 @@ usage: cargo xtask <command>
   fuzz [--seconds N] [TARGET]  each fuzz target for N seconds, 30 by default (needs nightly, cargo-fuzz)
   bench --suite NAME           a named benchmark suite; writes target/report/NAME.json
   sim [--from SEED]            scenarios, saved runs, 200 fresh seeds and planted mistakes in the simulator
-  sim --report [NODES..]       the figures of docs/simulation.md
+  sim --report [--minutes N] [NODES..]  the figures of docs/simulation.md
   man                          man pages into target/man";
 
 fn main() -> ExitCode {

@@ -11,15 +11,22 @@ use crate::house::House;
 const SEEDS: u64 = 200;
 /// Seeds of each network in the report.
 const REPORT_SEEDS: &str = "30";
+/// A report takes as long as it takes, unless told otherwise.
+const REPORT_MINUTES: &str = "10000";
 
 /// `sim`: scenarios, saved runs, fresh seeds, planted mistakes. `sim --from N` repeats the seeds of a run that failed.
-/// `sim --report [NODES..]`: the figures of docs/simulation.md.
+/// `sim --report [--minutes N] [NODES..]`: the figures of docs/simulation.md; what was run before is not run again, and no
+/// run begins after so many minutes.
 pub(crate) fn run(house: &House, args: &[&str]) -> Result<(), String> {
     let json = house.target.join("report").join("mesh.json");
     let mut command = program(house);
     match args {
-        ["--report", counts @ ..] => {
-            command.arg("report").arg(&house.root).arg(json).arg(REPORT_SEEDS);
+        ["--report", rest @ ..] => {
+            let (minutes, counts) = match rest {
+                ["--minutes", minutes, counts @ ..] => (*minutes, counts),
+                counts => (REPORT_MINUTES, counts),
+            };
+            command.arg("report").arg(&house.root).arg(json).args([REPORT_SEEDS, minutes]);
             command.args(if counts.is_empty() { &["200", "1000"] } else { counts });
         }
         ["--from", seed] => {
@@ -31,7 +38,7 @@ pub(crate) fn run(house: &House, args: &[&str]) -> Result<(), String> {
             let from = (minute * SEEDS).to_string();
             command.arg("ci").arg(&house.root).arg(json).args([from, SEEDS.to_string()]);
         }
-        _ => return Err("usage: cargo xtask sim [--from SEED | --report [NODES..]]".to_owned()),
+        _ => return Err("usage: cargo xtask sim [--from SEED | --report [--minutes N] [NODES..]]".to_owned()),
     }
     house.hand_over(command)
 }

@@ -1,6 +1,6 @@
 //! What a run amounts to: messages delivered and how fast, airtime spent and on what.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::clock::Moment;
 use crate::device::{Class, NodeId, Step};
@@ -34,6 +34,8 @@ pub struct Tally {
     in_warm_up: Vec<bool>,
     /// Airtime by class, in microseconds.
     pub airtime_us: [u64; Class::ALL.len()],
+    /// Airtime in the warm-up, in microseconds.
+    pub warm_up_airtime_us: u64,
     /// Transmissions by class.
     pub transmissions: [u64; Class::ALL.len()],
     /// Bytes on the air by class.
@@ -54,7 +56,7 @@ pub struct Tally {
 const MISSED: usize = Missed::Absent as usize + 1;
 
 /// A run in a few numbers.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct Summary {
     /// Messages sent after the warm-up.
     pub sent: u64,
@@ -70,6 +72,8 @@ pub struct Summary {
     pub latency_p95_s: f64,
     /// All airtime, in seconds.
     pub airtime_s: f64,
+    /// Airtime in the warm-up, which counts for nothing else, in seconds.
+    pub warm_up_airtime_s: f64,
     /// All airtime for each message delivered, in seconds.
     pub airtime_per_delivered_s: f64,
     /// Transmissions for each message delivered.
@@ -93,6 +97,7 @@ impl Tally {
             lifetimes_us: plan.traffic.iter().map(|m| m.lifetime_ms.saturating_mul(1_000)).collect(),
             in_warm_up: plan.traffic.iter().map(|m| m.at_ms < plan.warm_up_ms).collect(),
             airtime_us: [0; Class::ALL.len()],
+            warm_up_airtime_us: 0,
             transmissions: [0; Class::ALL.len()],
             air_bytes: [0; Class::ALL.len()],
             wire_bytes: 0,
@@ -132,6 +137,7 @@ impl Tally {
                 }
                 self.state_last = (self.state_last.0 + bytes, self.state_last.1 + 1);
             }
+            What::Air { airtime_us, .. } if at < self.from => self.warm_up_airtime_us += airtime_us,
             _ if at < self.from => {}
             What::Air { airtime_us, class, bytes, .. } => {
                 self.air_bytes[class as usize] += bytes.len() as u64;
@@ -210,6 +216,7 @@ impl Tally {
             latency_p50_s: quantile(&waits, 0.50) / 1e6,
             latency_p95_s: quantile(&waits, 0.95) / 1e6,
             airtime_s: airtime as f64 / 1e6,
+            warm_up_airtime_s: self.warm_up_airtime_us as f64 / 1e6,
             airtime_per_delivered_s: ratio(airtime, delivered) / 1e6,
             transmissions_per_delivered: ratio(self.transmissions.iter().sum(), delivered),
             control_share: ratio(control, airtime),

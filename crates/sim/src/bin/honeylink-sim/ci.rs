@@ -12,6 +12,8 @@ use honeylink_sim::swarm;
 
 use crate::rows::{self, Row};
 
+/// Nobody waits longer for this with every change.
+const SECONDS_MAX: f64 = 180.0;
 /// Runs spent on making one failing plan smaller.
 const SHRINK_RUNS_MAX: u32 = 300;
 /// Failing seeds that are shrunk and saved; after some, more tell nothing new.
@@ -19,15 +21,19 @@ const SAVED_MAX: usize = 3;
 
 /// Scenarios and saved runs of the repository at `root`, then `count` seeds from `from` on, then planted mistakes if this
 /// program was built with them. The rows of the report go to `json`.
+#[expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "people wait for it")]
 pub(crate) fn all(root: &Path, json: &Path, from: u64, count: u64) -> Result<(), String> {
     let mut wrong = Vec::new();
+    let began = std::time::Instant::now();
     wrong.extend(scenarios(&root.join("scenarios")).err());
     wrong.extend(corpus(&root.join("crates/sim/corpus")).err());
     wrong.extend(swarm(from, count).err());
+    let seconds = began.elapsed().as_secs_f64();
     let failed = usize::from(!wrong.is_empty());
     let mut rows = vec![
         Row::at_least("S6", "fresh seeds run", count as f64, "", 200.0)
             .of(usize::try_from(count).unwrap_or(0)),
+        Row::at_most("S6", "scenarios, saved runs and fresh seeds", seconds, "s", SECONDS_MAX),
         Row::at_most("S6", "kinds of runs that failed", failed as f64, "", 0.0),
     ];
     #[cfg(feature = "bug-plant")]

@@ -2,13 +2,14 @@
 
 use honeylink_sim::plan::Plan;
 use honeylink_sim::protocol::Protocol;
-use honeylink_sim::radio::Physics;
+use honeylink_sim::radio::{Physics, Terrain};
 use honeylink_sim::runner::many::{each, processors};
 use honeylink_sim::runner::{Judging, run};
 use honeylink_sim::scenario::{Nodes, Radio, Scenario, Traffic};
 use honeylink_sim::tally::Summary;
 use honeylink_sim::topology::Shape;
 
+use crate::runs::{Ran, Runs};
 use crate::stats::Estimate;
 
 /// One place of the table: a protocol on a network.
@@ -16,7 +17,8 @@ use crate::stats::Estimate;
 pub(crate) struct Cell {
     pub(crate) shape: Shape,
     pub(crate) count: usize,
-    pub(crate) physics: (&'static str, Physics),
+    /// What the radios are like, and what that is called.
+    pub(crate) radio: (&'static str, Radio),
     pub(crate) protocol: Protocol,
     /// One for each seed.
     pub(crate) runs: Vec<Summary>,
@@ -25,8 +27,13 @@ pub(crate) struct Cell {
 }
 
 impl Cell {
-    fn new(shape: Shape, count: usize, physics: (&'static str, Physics), protocol: Protocol) -> Self {
-        Self { shape, count, physics, protocol, runs: Vec::new(), violations: 0 }
+    fn new(shape: Shape, count: usize, radio: (&'static str, Radio), protocol: Protocol) -> Self {
+        Self { shape, count, radio, protocol, runs: Vec::new(), violations: 0 }
+    }
+
+    /// What its runs are filed under.
+    fn name(&self) -> String {
+        format!("{}/{}/{}/{}", self.shape.as_str(), self.count, self.radio.0, self.protocol.as_str())
     }
 
     /// The mean over seeds of one number of the summary.
@@ -42,19 +49,22 @@ impl Cell {
     }
 }
 
-/// The scenario of a cell. People write to each other in pairs, five messages in turn within the hour, after half an hour
-/// in which whoever wants to may announce itself.
-pub(crate) fn scenario(shape: Shape, count: usize, physics: Physics, protocol: Protocol) -> Scenario {
+/// Everything is simulated.
+const ALL_PHYSICS: &str = "all";
+
+/// The scenario of a cell. People write to each other in pairs, five messages in turn within the hour, after an hour in
+/// which whoever wants to may announce itself.
+fn scenario(cell: &Cell) -> Scenario {
     Scenario {
-        name: format!("{} of {count}", shape.as_str()),
-        protocol,
+        name: format!("{} of {}", cell.shape.as_str(), cell.count),
+        protocol: cell.protocol,
         duration_s: 3_600,
-        warm_up_s: 1_800,
+        warm_up_s: 3_600,
         settle_s: 600,
-        nodes: Nodes { count, shape, degree: 8.0, ..Nodes::default() },
-        radio: Some(Radio { physics, ..Radio::default() }),
+        nodes: Nodes { count: cell.count, shape: cell.shape, degree: 8.0, ..Nodes::default() },
+        radio: Some(cell.radio.1),
         traffic: Traffic {
-            conversations: (count / 25).max(8),
+            conversations: (cell.count / 25).max(8),
             messages_each: 5,
             bytes: 20,
             lifetime_s: 3_600,
@@ -69,7 +79,7 @@ pub(crate) fn main_cells(counts: &[usize]) -> Vec<Cell> {
     for count in counts {
         for shape in [Shape::Grid, Shape::Random, Shape::Clustered] {
             for (protocol, _) in Protocol::ALL {
-                cells.push(Cell::new(shape, *count, ("all", Physics::default()), protocol));
+                cells.push(Cell::new(shape, *count, (ALL_PHYSICS, Radio::default()), protocol));
             }
         }
     }
@@ -78,40 +88,57 @@ pub(crate) fn main_cells(counts: &[usize]) -> Vec<Cell> {
 
 /// The cells that show what each physical effect is worth.
 pub(crate) fn ablation_cells(count: usize) -> Vec<Cell> {
-    let all = Physics::default();
+    let (all, terrain) = (Physics::default(), Terrain::default());
+    let with = |physics, terrain| Radio { physics, terrain, ..Radio::default() };
     let variants = [
-        ("all", all),
-        ("no half-duplex", Physics { half_duplex: false, ..all }),
-        ("no capture", Physics { capture_db: None, ..all }),
-        ("no carrier sense", Physics { carrier_sense: false, ..all }),
-        ("ideal", Physics::ideal()),
+        (ALL_PHYSICS, with(all, terrain)),
+        ("no half-duplex", with(Physics { half_duplex: false, ..all }, terrain)),
+        ("no capture", with(Physics { capture_db: None, ..all }, terrain)),
+        ("no carrier sense", with(Physics { carrier_sense: false, ..all }, terrain)),
+        ("no fading", with(all, Terrain { fading_db: 0.0, ..terrain })),
+        ("ideal", with(Physics::ideal(), terrain)),
     ];
-    let one = |physics| Protocol::ALL.map(|(protocol, _)| Cell::new(Shape::Random, count, physics, protocol));
+    let one = |radio| Protocol::ALL.map(|(protocol, _)| Cell::new(Shape::Random, count, radio, protocol));
     variants.into_iter().flat_map(one).collect()
 }
 
-/// Runs every cell with `seeds` seeds.
-pub(crate) fn fill(cells: &mut [Cell], seeds: u64) -> Result<(), String> {
+/// Runs what is missing of `seeds` seeds of every cell, as long as `may_go_on`, and puts what there is into the cells. All
+/// cells get their first seed before any gets its second: whenever this stops, there is something to compare.
+pub(crate) fn fill(
+    cells: &mut [Cell],
+    seeds: u64,
+    runs: &Runs,
+    may_go_on: &(impl Fn() -> bool + Sync),
+) -> Result<(), String> {
+    let made = |cell: &Cell, seed: u64| runs.known(&cell.name(), seed);
     let mut jobs: Vec<(usize, u64)> = Vec::new();
-    for index in 0..cells.len() {
-        jobs.extend((1..=seeds).map(|seed| (index, seed)));
+    for seed in 1..=seeds {
+        jobs.extend((0..cells.len()).filter(|index| made(&cells[*index], seed).is_none()).map(|i| (i, seed)));
     }
     let total = jobs.len();
     let done = std::sync::atomic::AtomicUsize::new(0);
-    let results = each(&jobs, processors(), |(index, seed)| {
+    let results = each(&jobs, processors(), |(index, seed)| -> Result<(), String> {
+        if !may_go_on() {
+            return Ok(());
+        }
         let cell = &cells[*index];
-        let plan: Plan = scenario(cell.shape, cell.count, cell.physics.1, cell.protocol).plan(*seed);
-        let outcome = run(&plan, Judging::Lawful);
+        let plan: Plan = scenario(cell).plan(*seed);
+        let outcome = run(&plan, Judging::Lawful).map_err(|error| error.to_string())?;
+        let summary = outcome.tally.map(|tally| tally.summary());
+        runs.append(&cell.name(), *seed, Ran { summary, violations: outcome.violations.len() })?;
         let count = done.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
         if count.is_multiple_of(50) {
             eprintln!("  {count} of {total} runs");
         }
-        outcome
+        Ok(())
     });
-    for ((index, _), outcome) in jobs.into_iter().zip(results) {
-        let outcome = outcome.map_err(|error| error.to_string())?;
-        cells[index].violations += outcome.violations.len();
-        cells[index].runs.extend(outcome.tally.map(|tally| tally.summary()));
+    results.into_iter().collect::<Result<(), String>>()?;
+    for cell in cells.iter_mut() {
+        let name = cell.name();
+        for ran in (1..=seeds).filter_map(|seed| runs.known(&name, seed)) {
+            cell.violations += ran.violations;
+            cell.runs.extend(ran.summary);
+        }
     }
     Ok(())
 }

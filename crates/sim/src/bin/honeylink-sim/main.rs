@@ -8,14 +8,12 @@ mod compare;
 mod figures;
 mod report;
 mod rows;
+mod runs;
 mod splice;
 mod stats;
 
 use std::path::Path;
 use std::process::ExitCode;
-
-use honeylink_sim::protocol::Protocol;
-use honeylink_sim::radio::Physics;
 
 const USAGE: &str = "\
 usage: honeylink-sim <command>
@@ -26,7 +24,7 @@ usage: honeylink-sim <command>
   replay FILE [TRACE]           a run that was saved
   bugs                          how many seeds find each planted mistake (feature bug-plant)
   compare NODES SEEDS           every protocol on random networks
-  report ROOT JSON SEEDS NODES..  the figures of docs/simulation.md";
+  report ROOT JSON SEEDS MINUTES NODES..  the figures of docs/simulation.md, with as many seeds as fit the minutes";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -55,10 +53,11 @@ fn obey(args: &[&str]) -> Result<(), String> {
         #[cfg(feature = "bug-plant")]
         ["bugs"] => bugs::report().map(drop),
         ["compare", nodes, seeds] => compare(size(nodes)?, number(seeds)?),
-        ["report", root, json, seeds, nodes @ ..] if !nodes.is_empty() => {
+        ["report", root, json, seeds, minutes, nodes @ ..] if !nodes.is_empty() => {
             let counts = nodes.iter().map(|count| size(count)).collect::<Result<_, _>>()?;
             let (root, json) = (Path::new(root), Path::new(json));
-            report::report(&report::Options { counts, seeds: number(seeds)?, root, json })
+            let (seeds, minutes) = (number(seeds)?, number(minutes)?);
+            report::report(&report::Options { counts, seeds, minutes, root, json })
         }
         _ => Err(USAGE.to_owned()),
     }
@@ -74,11 +73,9 @@ fn size(text: &str) -> Result<usize, String> {
 
 fn compare(nodes: usize, seeds: u64) -> Result<(), String> {
     let mut cells = compare::main_cells(&[nodes]);
-    cells.retain(|cell| {
-        cell.shape == honeylink_sim::topology::Shape::Random && cell.physics.1 == Physics::default()
-    });
-    compare::fill(&mut cells, seeds)?;
-    debug_assert_eq!(cells.len(), Protocol::ALL.len());
+    cells.retain(|cell| cell.shape == honeylink_sim::topology::Shape::Random);
+    let runs = runs::Runs::open(&std::env::temp_dir().join("honeylink-sim-compare.jsonl"))?;
+    compare::fill(&mut cells, seeds, &runs, &|| true)?;
     print!("{}", report::main_table(&cells));
     Ok(())
 }

@@ -8,6 +8,7 @@ use honeylink_sim::protocol::Protocol;
 use crate::chart::Chart;
 use crate::compare::{Cell, ablation_cells, fill, main_cells};
 use crate::rows::{self, Row};
+use crate::runs::Runs;
 use crate::stats::Estimate;
 use crate::{figures, splice};
 
@@ -15,6 +16,8 @@ use crate::{figures, splice};
 pub(crate) struct Options<'a> {
     pub(crate) counts: Vec<usize>,
     pub(crate) seeds: u64,
+    /// No run of the comparison begins later than this.
+    pub(crate) minutes: u64,
     /// The repository, whose `docs` are written into.
     pub(crate) root: &'a Path,
     pub(crate) json: &'a Path,
@@ -23,31 +26,51 @@ pub(crate) struct Options<'a> {
 /// Networks of this size show what the physical effects are worth.
 const ABLATION_NODES: usize = 200;
 
+/// Measures what is missing and writes the documents after each size of network, so that a report that is stopped has
+/// something to show and the next one goes on from there.
+#[expect(clippy::disallowed_types, clippy::disallowed_methods, reason = "people wait for reports")]
 pub(crate) fn report(options: &Options<'_>) -> Result<(), String> {
-    let mut rows = figures::all(options.seeds)?;
-    let mut cells = main_cells(&options.counts);
-    fill(&mut cells, options.seeds)?;
+    let began = std::time::Instant::now();
+    let may_go_on = || began.elapsed().as_secs() < 60 * options.minutes;
+    let runs = Runs::open(&options.json.with_file_name("mesh-runs.jsonl"))?;
+    rows::write(options.json, &figures::all(options.seeds)?)?;
     let mut ablation = ablation_cells(ABLATION_NODES);
-    fill(&mut ablation, options.seeds)?;
-    rows.extend(comparison_rows(&cells));
-    let violations: usize = cells.iter().chain(&ablation).map(|cell| cell.violations).sum();
-    let runs: usize = cells.iter().chain(&ablation).map(|cell| cell.runs.len()).sum();
+    let mut cells = Vec::new();
+    for count in &options.counts {
+        let mut fresh = main_cells(&[*count]);
+        fill(&mut fresh, options.seeds, &runs, &may_go_on)?;
+        cells.extend(fresh);
+        if ablation.iter().all(|cell| cell.runs.is_empty()) {
+            fill(&mut ablation, options.seeds, &runs, &may_go_on)?;
+        }
+        // What was not run at all has no place in a table.
+        cells.retain(|cell| !cell.runs.is_empty());
+        publish(options, &cells, &ablation)?;
+    }
+    #[cfg(feature = "bug-plant")]
+    splice::between(&options.root.join("docs/simulation.md"), "planted", &crate::bugs::table())?;
+    Ok(())
+}
+
+/// Writes rows, tables and charts.
+fn publish(options: &Options<'_>, cells: &[Cell], ablation: &[Cell]) -> Result<(), String> {
+    let mut rows = comparison_rows(cells);
+    let violations: usize = cells.iter().chain(ablation).map(|cell| cell.violations).sum();
+    let runs: usize = cells.iter().chain(ablation).map(|cell| cell.runs.len()).sum();
     rows.push(
         Row::at_most("A2", "breaches of the duty cycle in all runs", violations as f64, "", 0.0).of(runs),
     );
     rows::write(options.json, &rows)?;
     let folder = options.root.join("docs/simulation");
     std::fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    for (name, chart) in charts(&cells, &ablation) {
+    for (name, chart) in charts(cells, ablation) {
         let path = folder.join(name);
         std::fs::write(&path, chart.svg()).map_err(|error| format!("{}: {error}", path.display()))?;
     }
     let page = options.root.join("docs/simulation.md");
-    splice::between(&page, "comparison", &main_table(&cells))?;
-    splice::between(&page, "ablation", &ablation_table(&ablation))?;
-    #[cfg(feature = "bug-plant")]
-    splice::between(&page, "planted", &crate::bugs::table())?;
-    splice::between(&page, "figures", &figures::table(&rows))
+    splice::between(&page, "comparison", &main_table(cells))?;
+    splice::between(&page, "ablation", &ablation_table(ablation))?;
+    splice::between(&page, "figures", &rows::table(options.json)?)
 }
 
 fn with_margin(estimate: Estimate, digits: usize) -> String {
@@ -57,12 +80,12 @@ fn with_margin(estimate: Estimate, digits: usize) -> String {
 pub(crate) fn main_table(cells: &[Cell]) -> String {
     let mut out = String::from(
         "| network | protocol | delivered | confirmed | airtime for each delivered, s | transmissions for each | \
-         median, s | 95 %, s | control |\n|---|---|---|---|---|---|---|---|---|\n",
+         median, s | 95 %, s | control | hour before, s | seeds |\n|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for cell in cells {
         let _ = writeln!(
             out,
-            "| {} of {} | {} | {} | {:.3} | {} | {:.0} | {:.1} | {:.0} | {:.0} % |",
+            "| {} of {} | {} | {} | {:.3} | {} | {:.0} | {:.1} | {:.0} | {:.0} % | {:.0} | {} |",
             cell.shape.as_str(),
             cell.count,
             cell.protocol.as_str(),
@@ -73,6 +96,8 @@ pub(crate) fn main_table(cells: &[Cell]) -> String {
             cell.mean(|run| run.latency_p50_s).mean,
             cell.mean(|run| run.latency_p95_s).mean,
             100.0 * cell.mean(|run| run.control_share).mean,
+            cell.mean(|run| run.warm_up_airtime_s).mean,
+            cell.runs.len(),
         );
     }
     out
@@ -87,7 +112,7 @@ fn ablation_table(cells: &[Cell]) -> String {
         let _ = writeln!(
             out,
             "| {} | {} | {} | {} | {:.0} % |",
-            cell.physics.0,
+            cell.radio.0,
             cell.protocol.as_str(),
             with_margin(cell.mean(|run| run.delivery_ratio), 3),
             with_margin(cell.airtime_per_delivered(), 1),
@@ -99,7 +124,7 @@ fn ablation_table(cells: &[Cell]) -> String {
 
 fn charts<'a>(cells: &'a [Cell], ablation: &'a [Cell]) -> Vec<(&'static str, Chart<'a>)> {
     let network = |cell: &Cell| format!("{} {}", cell.shape.as_str(), cell.count);
-    let physics = |cell: &Cell| cell.physics.0.to_owned();
+    let physics = |cell: &Cell| cell.radio.0.to_owned();
     let delivered = |cell: &Cell| cell.mean(|run| run.delivery_ratio);
     let airtime = Cell::airtime_per_delivered;
     vec![
@@ -146,6 +171,7 @@ fn comparison_rows(cells: &[Cell]) -> Vec<Row> {
                 id: "S3",
                 what: format!("delivered, {place}"),
                 value: delivery.mean,
+                margin: Some(delivery.margin),
                 unit: "of sent",
                 peer: Some((rival.protocol.as_str().to_owned(), theirs.mean)),
                 bar: ">= peer".to_owned(),
@@ -157,6 +183,7 @@ fn comparison_rows(cells: &[Cell]) -> Vec<Row> {
                 id: "S4",
                 what: format!("airtime for each delivered message, {place}"),
                 value: airtime.mean,
+                margin: Some(airtime.margin),
                 unit: "s",
                 peer: Some((rival.protocol.as_str().to_owned(), theirs.mean)),
                 bar: "<= peer".to_owned(),
