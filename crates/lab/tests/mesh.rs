@@ -9,8 +9,8 @@ use honeylink::carrier::serial::{Radio, SerialConfig};
 use honeylink::mesh::{Leads, MeshEvent, MeshHandle, MeshOptions, SendOptions, Topic};
 use honeylink::radio::{CodingRate, Lora, Region, Tuning};
 use honeylink::store::{NewPeer, OnNameTaken, PairingMethod};
+use honeylink::testing::modem::{Air, AirConfig, Kind, Modem};
 use honeylink::{Node, Reach, testing};
-use honeylink_lab::modem::{Air, AirConfig, Kind, Modem};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

@@ -19,8 +19,7 @@ use honeylink::radio::modem::{Heard, SetupError};
 use honeylink::radio::rnode::{Firmware, ModemError};
 use honeylink::radio::scheduler::Fate;
 use honeylink::radio::{Band, CodingRate, Lora, Pace, Priority, Region, Tuning};
-use honeylink_lab::modem::phy::Modulation;
-use honeylink_lab::modem::{Air, AirConfig, Fault, Kind, Modem};
+use honeylink::testing::modem::{Air, AirConfig, Fault, Kind, Modem, Modulation};
 
 /// Longer than anything here should take, on a machine that does other things.
 const PATIENCE: Duration = Duration::from_secs(60);

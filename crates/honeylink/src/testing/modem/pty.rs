@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Mode, OFlags};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
-use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe::{Receiver, Sender};
 
 /// A plugged-in line. Dropping it hangs up and removes the name.
 #[derive(Debug)]
 pub(super) struct Pty {
-    modem: AsyncFd<OwnedFd>,
+    /// The modem's end, twice: tokio's pipes wait for any descriptor, and each of them for one direction.
+    heard: Receiver,
+    said: Sender,
     /// Kept open, or this end would see a hang-up whenever no driver has the other open.
     _driver: OwnedFd,
     link: PathBuf,
@@ -31,32 +33,33 @@ impl Pty {
         let mut settings = tcgetattr(&driver)?;
         settings.make_raw();
         tcsetattr(&driver, OptionalActions::Now, &settings)?;
+        // Both descriptors are one open file, so this holds for both.
         rustix::io::ioctl_fionbio(&modem, true)?;
+        let said = Sender::from_owned_fd_unchecked(modem.try_clone()?)?;
+        let heard = Receiver::from_owned_fd_unchecked(modem)?;
         // A name that is replaced in one step is never half there.
         let unborn = link.with_extension("unborn");
         std::os::unix::fs::symlink(name.to_string_lossy().as_ref(), &unborn)?;
         std::fs::rename(&unborn, link)?;
-        // SAFETY: an `OwnedFd` owns its descriptor and always names the same one until it is dropped.
-        let modem = unsafe { AsyncFd::register(modem) }?;
-        Ok(Self { modem, _driver: driver, link: link.to_owned() })
+        Ok(Self { heard, said, _driver: driver, link: link.to_owned() })
     }
 
     pub(super) async fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
-            let mut ready = self.modem.readable().await?;
-            match ready.try_io(|modem| Ok(rustix::io::read(modem, &mut *buffer)?)) {
-                Ok(result) => return result,
-                Err(_would_block) => {}
+            self.heard.readable().await?;
+            match self.heard.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
             }
         }
     }
 
     pub(super) async fn write(&self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            let mut ready = self.modem.writable().await?;
-            match ready.try_io(|modem| Ok(rustix::io::write(modem, bytes)?)) {
-                Ok(result) => return result,
-                Err(_would_block) => {}
+            self.said.writable().await?;
+            match self.said.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
             }
         }
     }

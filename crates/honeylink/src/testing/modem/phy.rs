@@ -52,7 +52,7 @@ impl Modulation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use honeylink::radio::{CodingRate, Lora};
+    use crate::radio::{CodingRate, Lora};
 
     #[test]
     fn two_ways_to_compute_airtime_agree() {

@@ -17,7 +17,7 @@ mod device;
 mod firmware;
 mod kiss;
 mod medium;
-pub mod phy;
+mod phy;
 mod pty;
 
 use std::io;
@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use self::device::{Control, Device};
 use self::medium::Medium;
 pub use self::medium::{Counters, Transmission};
-use self::phy::Modulation;
+pub use self::phy::Modulation;
 
 /// Frames on their way to one modem's firmware.
 const INBOX_MAX: usize = 64;
