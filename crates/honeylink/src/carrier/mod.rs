@@ -7,6 +7,7 @@
 pub mod memory;
 pub(crate) mod quic;
 pub mod serial;
+pub(crate) mod tcp;
 
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -88,7 +89,7 @@ pub mod code {
 pub struct PathReport {
     /// Its place on the ladder.
     pub rung: Rung,
-    /// The carrier: `iroh` or `memory`.
+    /// The carrier: `iroh`, `tcp` or `memory`.
     pub carrier: &'static str,
     /// The other side's address: `ip:port`, or a relay's URL.
     pub remote: String,
@@ -107,6 +108,7 @@ pub struct PathReport {
 pub(crate) enum Conn {
     Quic(quic::QuicConn),
     Memory(memory::MemoryConn),
+    Tcp(tcp::TcpConn),
 }
 
 impl Conn {
@@ -115,6 +117,7 @@ impl Conn {
         match self {
             Self::Quic(c) => c.peer(),
             Self::Memory(c) => c.peer(),
+            Self::Tcp(c) => c.peer(),
         }
     }
 
@@ -122,6 +125,7 @@ impl Conn {
         match self {
             Self::Quic(c) => c.side(),
             Self::Memory(c) => c.side(),
+            Self::Tcp(c) => c.side(),
         }
     }
 
@@ -130,6 +134,7 @@ impl Conn {
         match self {
             Self::Quic(c) => c.open().await,
             Self::Memory(c) => c.open().await,
+            Self::Tcp(c) => c.stream().await,
         }
     }
 
@@ -138,6 +143,7 @@ impl Conn {
         match self {
             Self::Quic(c) => c.accept().await,
             Self::Memory(c) => c.accept().await,
+            Self::Tcp(c) => c.stream().await,
         }
     }
 
@@ -146,6 +152,7 @@ impl Conn {
         match self {
             Self::Quic(c) => c.send_datagram(payload),
             Self::Memory(c) => c.send_datagram(payload),
+            Self::Tcp(_) => false,
         }
     }
 
@@ -153,6 +160,7 @@ impl Conn {
         match self {
             Self::Quic(c) => c.read_datagram().await,
             Self::Memory(c) => c.read_datagram().await,
+            Self::Tcp(c) => Err(c.closed().await),
         }
     }
 
@@ -161,6 +169,7 @@ impl Conn {
         match self {
             Self::Quic(c) => c.datagram_bytes_max(),
             Self::Memory(_) => memory::DATAGRAM_BYTES_MAX,
+            Self::Tcp(_) => 0,
         }
     }
 
@@ -169,6 +178,7 @@ impl Conn {
         match self {
             Self::Quic(c) => c.paths(),
             Self::Memory(c) => c.paths(),
+            Self::Tcp(c) => c.paths(),
         }
     }
 
@@ -176,7 +186,7 @@ impl Conn {
     pub(crate) fn path_events(&self) -> PathEvents {
         match self {
             Self::Quic(c) => PathEvents::Quic(Box::pin(c.path_events())),
-            Self::Memory(_) => PathEvents::Never,
+            Self::Memory(_) | Self::Tcp(_) => PathEvents::Never,
         }
     }
 
@@ -185,6 +195,7 @@ impl Conn {
         match self {
             Self::Quic(c) => c.channel_binding(),
             Self::Memory(c) => Ok(c.channel_binding()),
+            Self::Tcp(_) => Err(ConnLost::Transport("TCP serves the mesh only".into())),
         }
     }
 
@@ -193,6 +204,7 @@ impl Conn {
         match self {
             Self::Quic(c) => c.export(MESH_ROOT_LABEL).map(zeroize::Zeroizing::new),
             Self::Memory(c) => Ok(zeroize::Zeroizing::new(c.export(MESH_ROOT_LABEL))),
+            Self::Tcp(c) => Ok(c.mesh_root()),
         }
     }
 
@@ -201,6 +213,7 @@ impl Conn {
         match self {
             Self::Quic(c) => c.remote_addr(),
             Self::Memory(_) => None,
+            Self::Tcp(c) => Some(c.remote_addr()),
         }
     }
 
@@ -208,6 +221,7 @@ impl Conn {
         match self {
             Self::Quic(c) => c.close(code, reason),
             Self::Memory(c) => c.close(code, reason),
+            Self::Tcp(c) => c.close(code, reason),
         }
     }
 
@@ -216,6 +230,7 @@ impl Conn {
         match self {
             Self::Quic(c) => c.closed().await,
             Self::Memory(c) => c.closed().await,
+            Self::Tcp(c) => c.closed().await,
         }
     }
 
@@ -224,6 +239,7 @@ impl Conn {
         match self {
             Self::Quic(c) => c.lost(),
             Self::Memory(c) => c.lost(),
+            Self::Tcp(c) => c.lost(),
         }
     }
 }
@@ -257,6 +273,9 @@ pub enum SendStream {
     /// Inside the process.
     #[doc(hidden)]
     Memory(memory::MemorySend),
+    /// Over TCP; only ever the one of a mesh port.
+    #[doc(hidden)]
+    Tcp(tokio::io::WriteHalf<tokio::io::DuplexStream>),
 }
 
 impl SendStream {
@@ -268,6 +287,7 @@ impl SendStream {
         match self {
             Self::Quic(s) => s.write_chunk(chunk).await,
             Self::Memory(s) => s.write_all(&chunk).await,
+            Self::Tcp(s) => s.write_all(&chunk).await,
         }
     }
 
@@ -281,6 +301,11 @@ impl SendStream {
         match self {
             Self::Quic(s) => s.poll_write_chunk(cx, chunk),
             Self::Memory(s) => {
+                let taken = ready!(Pin::new(s).poll_write(cx, chunk))?;
+                chunk.advance(taken);
+                Poll::Ready(Ok(()))
+            }
+            Self::Tcp(s) => {
                 let taken = ready!(Pin::new(s).poll_write(cx, chunk))?;
                 chunk.advance(taken);
                 Poll::Ready(Ok(()))
@@ -301,6 +326,8 @@ impl SendStream {
         match self {
             Self::Quic(s) => s.reset(),
             Self::Memory(s) => s.reset(),
+            // It ends with its connection, which is never a clean end.
+            Self::Tcp(_) => {}
         }
     }
 
@@ -311,14 +338,14 @@ impl SendStream {
     pub async fn finished(&mut self) -> std::io::Result<()> {
         match self {
             Self::Quic(s) => s.finished().await,
-            Self::Memory(_) => Ok(()),
+            Self::Memory(_) | Self::Tcp(_) => Ok(()),
         }
     }
 
     pub(crate) fn set_priority(&self, priority: u8) {
         match self {
             Self::Quic(s) => s.set_priority(priority),
-            Self::Memory(_) => {}
+            Self::Memory(_) | Self::Tcp(_) => {}
         }
     }
 }
@@ -328,6 +355,7 @@ impl AsyncWrite for SendStream {
         match self.get_mut() {
             Self::Quic(s) => Pin::new(s).poll_write(cx, buf),
             Self::Memory(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Tcp(s) => Pin::new(s).poll_write(cx, buf),
         }
     }
 
@@ -335,6 +363,7 @@ impl AsyncWrite for SendStream {
         match self.get_mut() {
             Self::Quic(s) => Pin::new(s).poll_flush(cx),
             Self::Memory(s) => Pin::new(s).poll_flush(cx),
+            Self::Tcp(s) => Pin::new(s).poll_flush(cx),
         }
     }
 
@@ -342,6 +371,7 @@ impl AsyncWrite for SendStream {
         match self.get_mut() {
             Self::Quic(s) => Pin::new(s).poll_shutdown(cx),
             Self::Memory(s) => Pin::new(s).poll_shutdown(cx),
+            Self::Tcp(s) => Pin::new(s).poll_shutdown(cx),
         }
     }
 }
@@ -355,6 +385,9 @@ pub enum RecvStream {
     /// Inside the process.
     #[doc(hidden)]
     Memory(memory::MemoryRecv),
+    /// Over TCP; only ever the one of a mesh port.
+    #[doc(hidden)]
+    Tcp(tcp::TcpRecv),
 }
 
 impl RecvStream {
@@ -365,11 +398,8 @@ impl RecvStream {
     pub async fn read_chunk(&mut self, max: usize) -> std::io::Result<Option<Bytes>> {
         match self {
             Self::Quic(s) => s.read_chunk(max).await,
-            Self::Memory(s) => {
-                let mut buffer = BytesMut::with_capacity(max.min(64 << 10));
-                let count = s.read_buf(&mut buffer).await?;
-                Ok((count > 0).then(|| buffer.freeze()))
-            }
+            Self::Memory(s) => copied(s, max).await,
+            Self::Tcp(s) => copied(s, max).await,
         }
     }
 
@@ -382,14 +412,8 @@ impl RecvStream {
         match self {
             // A read that is dropped while it waits has taken nothing.
             Self::Quic(s) => pin!(s.read_chunk(max)).poll(cx),
-            Self::Memory(s) => {
-                let mut space = [0; memory::READ_BYTES];
-                let len = max.min(space.len());
-                let mut buffer = ReadBuf::new(&mut space[..len]);
-                ready!(Pin::new(s).poll_read(cx, &mut buffer))?;
-                let read = buffer.filled();
-                Poll::Ready(Ok((!read.is_empty()).then(|| Bytes::copy_from_slice(read))))
-            }
+            Self::Memory(s) => poll_copied(s, cx, max),
+            Self::Tcp(s) => poll_copied(s, cx, max),
         }
     }
 
@@ -397,9 +421,28 @@ impl RecvStream {
     pub fn stop(&mut self) {
         match self {
             Self::Quic(s) => s.stop(),
-            Self::Memory(_) => {}
+            Self::Memory(_) | Self::Tcp(_) => {}
         }
     }
+}
+
+async fn copied(stream: &mut (impl AsyncRead + Unpin), max: usize) -> std::io::Result<Option<Bytes>> {
+    let mut buffer = BytesMut::with_capacity(max.min(64 << 10));
+    let count = stream.read_buf(&mut buffer).await?;
+    Ok((count > 0).then(|| buffer.freeze()))
+}
+
+fn poll_copied(
+    stream: &mut (impl AsyncRead + Unpin),
+    cx: &mut Context<'_>,
+    max: usize,
+) -> Poll<std::io::Result<Option<Bytes>>> {
+    let mut space = [0; memory::READ_BYTES];
+    let len = max.min(space.len());
+    let mut buffer = ReadBuf::new(&mut space[..len]);
+    ready!(Pin::new(stream).poll_read(cx, &mut buffer))?;
+    let read = buffer.filled();
+    Poll::Ready(Ok((!read.is_empty()).then(|| Bytes::copy_from_slice(read))))
 }
 
 impl AsyncRead for RecvStream {
@@ -411,6 +454,7 @@ impl AsyncRead for RecvStream {
         match self.get_mut() {
             Self::Quic(s) => Pin::new(s).poll_read(cx, buf),
             Self::Memory(s) => Pin::new(s).poll_read(cx, buf),
+            Self::Tcp(s) => Pin::new(s).poll_read(cx, buf),
         }
     }
 }

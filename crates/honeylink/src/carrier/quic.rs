@@ -47,6 +47,20 @@ pub enum BindError {
         /// The system's words.
         reason: String,
     },
+    /// The TCP port of the mesh cannot be had.
+    #[error(
+        "cannot open TCP port {port}: {reason}; is another program using it? Choose another node.port, or turn off \
+         listening by TCP"
+    )]
+    Tcp {
+        /// The port asked for; 0 is any.
+        port: u16,
+        /// The system's words.
+        reason: String,
+    },
+    /// The cryptography has no TLS 1.3.
+    #[error("this build's cryptography cannot be used for TLS: {0}")]
+    Tls(String),
 }
 
 /// A bound endpoint.
@@ -150,8 +164,13 @@ fn answers(reach: Reach, from: &IncomingAddr) -> bool {
     let IncomingAddr::Ip(from) = from else {
         return reach == Reach::Wide;
     };
+    answers_ip(reach, from.ip())
+}
+
+/// See [`answers`].
+pub(super) fn answers_ip(reach: Reach, from: IpAddr) -> bool {
     // The interfaces are asked only for an address that does not speak for itself.
-    reach.covers(from.ip(), &[]) || reach.covers(from.ip(), &interfaces::all().unwrap_or_default())
+    reach.covers(from, &[]) || reach.covers(from, &interfaces::all().unwrap_or_default())
 }
 
 /// A UDP port that is free for IPv4, so that the IPv6 socket can have the same one: a device announces one port.
@@ -293,7 +312,7 @@ impl QuicConn {
 }
 
 /// IPv4 as IPv4, also when it came through an IPv6 socket.
-fn canonical(addr: SocketAddr) -> SocketAddr {
+pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
     SocketAddr::new(addr.ip().to_canonical(), addr.port())
 }
 
@@ -310,7 +329,7 @@ fn describe(addr: &iroh::TransportAddr, here: &[Interface]) -> (Rung, String) {
 }
 
 /// How near an address is, seen from these interfaces: a public address may well be a neighbour's, or our own.
-fn rung_of(ip: IpAddr, here: &[Interface]) -> Rung {
+pub(super) fn rung_of(ip: IpAddr, here: &[Interface]) -> Rung {
     let mut nets = here.iter().flat_map(|interface| &interface.nets);
     if ip.is_loopback() || nets.any(|net| net.addr() == ip) {
         Rung::Local
@@ -342,7 +361,7 @@ fn lost(error: &ConnectionError) -> ConnLost {
 }
 
 /// A peer's words, cut and stripped of what could drive a terminal.
-fn printable(bytes: &[u8]) -> String {
+pub(super) fn printable(bytes: &[u8]) -> String {
     let end = bytes.len().min(honeylink_core::limits::REASON_BYTES_MAX);
     String::from_utf8_lossy(&bytes[..end]).chars().filter(|c| !c.is_control()).collect()
 }

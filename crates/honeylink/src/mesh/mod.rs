@@ -89,12 +89,13 @@ use crate::store::{StateError, Store};
 pub struct MeshOptions {
     config: Config,
     radios: Vec<SerialConfig>,
+    tcp: bool,
 }
 
 impl Default for MeshOptions {
     fn default() -> Self {
         let caps = Caps::RELAY.and(Caps::STORE);
-        Self { config: Config { caps, ..Config::default() }, radios: Vec::new() }
+        Self { config: Config { caps, ..Config::default() }, radios: Vec::new(), tcp: false }
     }
 }
 
@@ -132,6 +133,19 @@ impl MeshOptions {
     pub fn radio(mut self, radio: SerialConfig) -> Self {
         self.radios.push(radio);
         self
+    }
+
+    /// Whether paired devices may connect by TCP too, for places where UDP does not get through. The TCP port has the number
+    /// of the node's UDP port ([`NodeBuilder::port`](crate::NodeBuilder::port)). Default: no. Whether it listens or not, a
+    /// node dials by TCP whomever it cannot reach by QUIC.
+    #[must_use]
+    pub fn tcp(mut self, listen: bool) -> Self {
+        self.tcp = listen;
+        self
+    }
+
+    pub(crate) const fn listens_by_tcp(&self) -> bool {
+        self.tcp
     }
 
     fn cap(mut self, cap: Caps, yes: bool) -> Self {

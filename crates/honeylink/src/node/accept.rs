@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use honeylink_core::session::{Role, State};
 use honeylink_core::wire::link::{CloseCode, Frame, SessionId, StreamHeader, StreamKind};
 use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::Inner;
@@ -27,6 +28,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADERS_PENDING_MAX: usize = 64;
 /// Handshakes under way at a time; more connections wait in the endpoint's own bounded queue.
 const HANDSHAKES_MAX: usize = 128;
+/// How long to wait after a connection could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A responder's driver gets the peer's newer session streams through a queue of this length.
 const CARRIAGE_QUEUE: usize = 4;
 
@@ -67,6 +70,43 @@ async fn accept_quic(inner: &Arc<Inner>) {
                 Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
                 Err(_) => tracing::debug!("a handshake took too long"),
             }
+        });
+    }
+}
+
+/// Accepts TCP connections for the mesh until the node stops.
+pub(super) async fn run_tcp(inner: Arc<Inner>, listener: TcpListener) {
+    let stop = inner.stop.clone();
+    stop.run_until_cancelled(accept_tcp(&inner, &listener)).await;
+}
+
+async fn accept_tcp(inner: &Arc<Inner>, listener: &TcpListener) {
+    loop {
+        let (stream, from) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // The connection failed already, or this process has no descriptor left for it.
+                tracing::debug!(%error, "a TCP connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        // Dropped: somebody out of reach, or more handshakes than this source may have.
+        let Some((tcp, slot)) = inner.tcp.clone().and_then(|tcp| tcp.admit(from).map(|slot| (tcp, slot)))
+        else {
+            continue;
+        };
+        let (stop, inner) = (inner.stop.clone(), inner.clone());
+        inner.clone().tasks.spawn(async move {
+            match stop.run_until_cancelled(tcp.welcome(stream, from)).await {
+                Some(Ok((conn, driver))) => {
+                    inner.drive(driver);
+                    arrived(&inner, Conn::Tcp(conn), ALPN_MESH);
+                }
+                Some(Err(error)) => tracing::debug!(%error, "a TCP handshake failed"),
+                None => {}
+            }
+            drop(slot);
         });
     }
 }

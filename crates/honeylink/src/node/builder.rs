@@ -10,6 +10,7 @@ use honeylink_core::identity::{DeviceId, DeviceType, SecretKey};
 use honeylink_core::limits::{MESSAGE_BYTES_CEILING, NAME_BYTES_MAX, STRANGER_CONNECTIONS_MAX};
 use honeylink_core::rng::Rng;
 use honeylink_core::session::Config as SessionConfig;
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -20,6 +21,7 @@ use super::pool::Pool;
 use super::{Carriers, Inner, Node, accept};
 use crate::carrier::memory::MemoryNetwork;
 use crate::carrier::quic::{BindError, QuicCarrier};
+use crate::carrier::tcp::{self, TcpCarrier};
 use crate::carrier::{ALPN_LINK, ALPN_MESH, ALPN_PAIR};
 use crate::clock::Clock;
 use crate::discovery::interfaces::{self, Interface};
@@ -112,6 +114,9 @@ pub struct NodeBuilder {
     discovery: DiscoverySetting,
     mesh: Option<MeshOptions>,
 }
+
+/// Numbers tried until one is free for UDP and for TCP.
+const FREE_PORT_TRIES: u32 = 8;
 
 /// Whether and how a node discovers others.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -234,15 +239,22 @@ impl NodeBuilder {
         let alpns = if self.mesh.is_some() { &alpns[..] } else { &alpns[..2] };
         let id = key.id();
         let mut incoming = None;
+        let mut listeners = Vec::new();
         let carriers = match &self.memory {
             Some(network) => {
                 incoming = Some(network.attach(id));
                 Carriers::Memory(network.clone())
             }
             None => {
-                let alpns = alpns.iter().map(|a| a.to_vec()).collect();
-                Carriers::Quic(QuicCarrier::bind(&key, self.reach, self.port, alpns).await?)
+                let alpns = alpns.iter().map(|a| a.to_vec()).collect::<Vec<_>>();
+                let (quic, listening) = self.bind(&key, alpns).await?;
+                listeners = listening;
+                Carriers::Quic(quic)
             }
+        };
+        let tcp = match (&carriers, &self.mesh) {
+            (Carriers::Quic(_), Some(_)) => Some(TcpCarrier::new(&key, self.reach)?),
+            (Carriers::Quic(_) | Carriers::Memory(_), _) => None,
         };
         let discovery = self.start_discovery(id, &name, &carriers)?;
         let desk_rng = Rng::from_seed(rng.bytes());
@@ -266,6 +278,7 @@ impl NodeBuilder {
             clock,
             rng: Mutex::new(rng),
             carriers,
+            tcp,
             store,
             rejections: Mutex::new(super::peers::RejectionWindow::new()),
             audit: home.as_ref().map(|home| AuditLog::new(home.layout().audit())),
@@ -283,6 +296,9 @@ impl NodeBuilder {
             over: CancellationToken::new(),
         });
         inner.tasks.spawn(accept::run(inner.clone(), incoming));
+        for listener in listeners {
+            inner.tasks.spawn(accept::run_tcp(inner.clone(), listener));
+        }
         inner.tasks.spawn(inner.clone().housekeeping());
         inner.mark_known();
         inner.tasks.spawn(inner.clone().announce_desk());
@@ -292,6 +308,29 @@ impl NodeBuilder {
             inner.tasks.spawn(mesh.run(inner.stop.clone()));
         }
         Ok(Node { inner })
+    }
+
+    /// Opens the sockets: UDP, and TCP with the same number if the mesh listens there.
+    async fn bind(
+        &self,
+        key: &SecretKey,
+        alpns: Vec<Vec<u8>>,
+    ) -> Result<(QuicCarrier, Vec<TcpListener>), BindError> {
+        if !self.mesh.as_ref().is_some_and(MeshOptions::listens_by_tcp) {
+            return Ok((QuicCarrier::bind(key, self.reach, self.port, alpns).await?, Vec::new()));
+        }
+        let mut tries = if self.port == 0 { FREE_PORT_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            let listeners = tcp::listen(self.reach, self.port)?;
+            let port = listeners.first().and_then(|listener| listener.local_addr().ok());
+            let port = port.map_or(self.port, |addr| addr.port());
+            match QuicCarrier::bind(key, self.reach, port, alpns.clone()).await {
+                // A number that is free for TCP may be taken for UDP.
+                Err(BindError::Socket { .. }) if tries > 0 => {}
+                bound => return Ok((bound?, listeners)),
+            }
+        }
     }
 
     fn start_discovery(

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::{Inner, Node};
+use crate::carrier::tcp::Driver;
 use crate::carrier::{ALPN_MESH, Conn, ConnLost, code};
 use crate::mesh::{Line, MeshHandle, Shared};
 
@@ -161,7 +162,10 @@ impl Inner {
 
     /// Dials a device and makes the connection a port, which then serves itself.
     async fn dial_mesh(self: Arc<Self>, peer: DeviceId, shared: &Arc<Shared>) -> Result<(), Failed> {
-        let conn = self.dial_alpn(peer, ALPN_MESH).await.map_err(|lost| failed(&lost))?;
+        let conn = match self.dial_alpn(peer, ALPN_MESH).await {
+            Ok(conn) => conn,
+            Err(lost) => self.dial_tcp(peer, lost).await.map_err(|lost| failed(&lost))?,
+        };
         let line = Line::open(shared, conn.clone(), self.mesh_hello(shared)).await;
         let line = line.map_err(|error| {
             tracing::debug!(peer = %peer.short(), %error, "no mesh connection");
@@ -172,6 +176,31 @@ impl Inner {
             stop.run_until_cancelled(line.run(&shared)).await;
         });
         Ok(())
+    }
+}
+
+impl Inner {
+    /// Dials a device by TCP that QUIC did not get through to; if that does not work either, why QUIC did not.
+    async fn dial_tcp(self: &Arc<Self>, peer: DeviceId, lost: ConnLost) -> Result<Conn, ConnLost> {
+        let Some(tcp) = self.tcp.as_ref().filter(|_| failed(&lost) != Failed::Refused) else {
+            return Err(lost);
+        };
+        match tcp.connect(peer, &self.addresses(&peer)).await {
+            Ok((conn, driver)) => {
+                self.drive(driver);
+                Ok(Conn::Tcp(conn))
+            }
+            Err(error) => {
+                tracing::debug!(peer = %peer.short(), %error, "no TCP connection either");
+                Err(lost)
+            }
+        }
+    }
+
+    /// Moves the bytes of a TCP connection until it ends or the node is over.
+    pub(super) fn drive(&self, driver: Driver) {
+        let over = self.over.clone();
+        self.tasks.spawn(async move { over.run_until_cancelled(driver.run()).await });
     }
 }
 

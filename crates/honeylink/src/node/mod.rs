@@ -34,6 +34,7 @@ pub use self::target::{ConnectError, InvalidTicket, ListenError, Target, Ticket}
 pub use self::ways::{WayChanged, Ways};
 use crate::carrier::memory::MemoryNetwork;
 use crate::carrier::quic::QuicCarrier;
+use crate::carrier::tcp::TcpCarrier;
 use crate::carrier::{Conn, PathReport, code};
 use crate::clock::Clock;
 use crate::discovery::{Device, Discovery, Subscription};
@@ -74,6 +75,8 @@ pub(crate) struct Inner {
     clock: Clock,
     rng: Mutex<Rng>,
     carriers: Carriers,
+    /// For the mesh, where QUIC does not get through.
+    tcp: Option<TcpCarrier>,
     store: Arc<Store>,
     /// Holds the folder's lock for as long as the node lives.
     home: Option<Home>,

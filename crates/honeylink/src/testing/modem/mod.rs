@@ -110,6 +110,16 @@ impl Air {
         }
     }
 
+    /// Waits until the log is as `wanted`; asked anew whenever somebody goes on the air.
+    pub async fn until(&self, wanted: impl Fn(&[Transmission]) -> bool) {
+        let mut changes = self.shared.changes.subscribe();
+        while !self.medium(|medium| wanted(medium.log())) {
+            if changes.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     fn medium<T>(&self, with: impl FnOnce(&mut Medium) -> T) -> T {
         with(&mut self.shared.medium.lock().unwrap_or_else(PoisonError::into_inner))
     }
