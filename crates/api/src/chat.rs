@@ -18,8 +18,10 @@ pub enum Direction {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChatState {
-    /// Handed to the link; it will be delivered or reported.
+    /// On its way; it will be delivered or reported.
     Sent,
+    /// Another device keeps it until the peer is in reach.
+    Stored,
     /// The other node has it.
     Delivered,
     /// It will not arrive.
@@ -29,6 +31,9 @@ pub enum ChatState {
 /// One message, as printed by `honeylink chat --json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ChatMessage {
+    /// Names the message, 32 hex digits: an update has the name of the message it is about.
+    #[serde(default)]
+    pub id: String,
     /// Device id of the peer, 64 hex digits.
     pub peer: String,
     /// Its name.
@@ -63,6 +68,8 @@ pub enum ChatEvent {
     Ready,
     /// A message came or went.
     Message(ChatMessage),
+    /// What became of a message of ours that was told before: `sent` turned into `stored`, `delivered` or `failed`.
+    Update(ChatMessage),
     /// The watcher read too slowly and this many messages were skipped.
     Skipped {
         /// How many.

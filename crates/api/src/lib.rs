@@ -21,6 +21,7 @@
 
 mod chat;
 mod error;
+mod mesh;
 mod nearby;
 mod pairing;
 mod path;
@@ -34,6 +35,10 @@ pub mod client;
 
 pub use chat::{ChatEvent, ChatMessage, ChatSend, ChatState, Direction};
 pub use error::{Candidate, ErrorBody, ErrorCode, ExitCode};
+pub use mesh::{
+    MeshAnnounced, MeshBand, MeshDrop, MeshFrames, MeshKind, MeshMessages, MeshNeighbour, MeshPort,
+    MeshRadio, MeshRoute, MeshStats, MeshSummary, MeshTable, MeshTrace, MeshWay, RadioState,
+};
 pub use nearby::{NearbyDevice, NearbyEvent, Trust};
 pub use pairing::{PairAnswer, PairEvent, PairJoin, PairOpen, PairOutcome, SasEmoji};
 pub use path::{PathChange, PathInfo, PathReport, PingEvent, PingRequest, PingSummary, Rung};

@@ -24,6 +24,11 @@
 //! | `DELETE /v1/transfers/{id}` | | `{}`: cancelled, its partial files removed |
 //! | `POST /v1/chat` | [`ChatSend`](crate::ChatSend) | [`ChatMessage`](crate::ChatMessage) |
 //! | `GET /v1/chat/watch?peer=` | | lines of [`ChatEvent`](crate::ChatEvent) |
+//! | `GET /v1/mesh/stats` | | [`MeshStats`](crate::MeshStats) |
+//! | `GET /v1/mesh/routes` | | list of [`MeshRoute`](crate::MeshRoute) |
+//! | `GET /v1/mesh/radios` | | list of [`MeshRadio`](crate::MeshRadio) |
+//! | `GET /v1/mesh/trace/{peer}` | | [`MeshTrace`](crate::MeshTrace) |
+//! | `POST /v1/mesh/announce` | | [`MeshAnnounced`](crate::MeshAnnounced) |
 //! | `POST /v1/ping` | [`PingRequest`](crate::PingRequest) | lines of [`PingEvent`](crate::PingEvent) |
 //! | `GET /v1/pipe/{peer}` | upgrade `honeylink-pipe`, then bytes | [`PIPE_RECEIPT`], or [`PIPE_BROKEN`] and [`ErrorBody`](crate::ErrorBody) |
 //! | `GET /v1/pipe-listen?peer=` | upgrade `honeylink-pipe`, at the end [`PIPE_RECEIPT`] | blocks: length as `u32` big-endian, bytes; length 0 ends |
@@ -54,6 +59,16 @@ pub const TRANSFERS: &str = "/v1/transfers";
 pub const CHAT: &str = "/v1/chat";
 /// Hears what is said.
 pub const CHAT_WATCH: &str = "/v1/chat/watch";
+/// Counters, ports and neighbours of the mesh.
+pub const MESH_STATS: &str = "/v1/mesh/stats";
+/// Every destination in the mesh with its best way.
+pub const MESH_ROUTES: &str = "/v1/mesh/routes";
+/// The radios of the mesh.
+pub const MESH_RADIOS: &str = "/v1/mesh/radios";
+/// What is known of the way to a device in the mesh.
+pub const MESH_TRACE: &str = "/v1/mesh/trace";
+/// Announces this device in the mesh.
+pub const MESH_ANNOUNCE: &str = "/v1/mesh/announce";
 /// Measures round trips.
 pub const PING: &str = "/v1/ping";
 /// Opens a byte pipe to a peer.

@@ -36,6 +36,9 @@ pub struct Status {
     pub nearby: usize,
     /// Transfers that are not finished.
     pub transfers: usize,
+    /// The mesh; absent if this node takes no part in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<crate::MeshSummary>,
     /// Health of the parts.
     pub subsystems: Vec<Subsystem>,
 }
@@ -69,7 +72,7 @@ pub enum Phase {
 /// Health of one part of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subsystem {
-    /// Which part: `store`, `discovery`, `carrier`, `transfers`.
+    /// Which part: `node`, `store`, `carrier`, `discovery`, `mesh`, or `radio` with its serial port.
     pub name: String,
     /// How it does.
     pub state: SubsystemState,

@@ -44,6 +44,7 @@ fn status_has_the_promised_names() {
         peers: 1,
         nearby: 2,
         transfers: 0,
+        mesh: Some(MeshSummary { neighbours: 2, destinations: 3, messages: 1, radios: 1, radios_up: 0 }),
         subsystems: vec![Subsystem {
             name: "discovery".into(),
             state: SubsystemState::Degraded,
@@ -55,7 +56,8 @@ fn status_has_the_promised_names() {
         concat!(
             r#"{"id":"ab","name":"studio","type":"laptop","version":"0.1.0","api":1,"listen":["192.0.2.7:7843"],"#,
             r#""mode":"daemon","phase":"running","pid":7,"uptime_s":60,"home":"/home/a/.local/share/honeylink","#,
-            r#""reach":"lan","peers":1,"nearby":2,"transfers":0,"subsystems":[{"name":"discovery","#,
+            r#""reach":"lan","peers":1,"nearby":2,"transfers":0,"#,
+            r#""mesh":{"neighbours":2,"destinations":3,"messages":1,"radios":1,"radios_up":0},"subsystems":[{"name":"discovery","#,
             r#""state":"degraded","detail":"no interface has multicast"}]}"#
         ),
     );
@@ -130,6 +132,7 @@ fn a_transfer_ends_with_the_promised_names() {
 #[test]
 fn messages_and_pings_have_the_promised_names() {
     let message = ChatMessage {
+        id: "0c".into(),
         peer: "ab".into(),
         name: "studio".into(),
         direction: Direction::In,
@@ -139,13 +142,85 @@ fn messages_and_pings_have_the_promised_names() {
         path: None,
     };
     pin(
-        &ChatEvent::Message(message),
-        r#"{"event":"message","peer":"ab","name":"studio","direction":"in","text":"hello","at_unix_ms":1,"state":"delivered"}"#,
+        &ChatEvent::Message(message.clone()),
+        r#"{"event":"message","id":"0c","peer":"ab","name":"studio","direction":"in","text":"hello","at_unix_ms":1,"state":"delivered"}"#,
+    );
+    pin(
+        &ChatEvent::Update(ChatMessage { direction: Direction::Out, state: ChatState::Stored, ..message }),
+        r#"{"event":"update","id":"0c","peer":"ab","name":"studio","direction":"out","text":"hello","at_unix_ms":1,"state":"stored"}"#,
     );
     pin(
         &PingEvent::Reply { seq: 0, rtt_ms: 0.5, path: None },
         r#"{"event":"reply","seq":0,"rtt_ms":0.5,"path":null}"#,
     );
+}
+
+#[test]
+fn the_mesh_has_the_promised_names() {
+    let way = MeshWay {
+        next: "0badb".into(),
+        next_name: Some("bert".into()),
+        port: 1,
+        over: "bert".into(),
+        hops: 2,
+        cost_ms: Some(3),
+        failures: 0,
+        age_s: 4,
+    };
+    let way_json = r#"{"next":"0badb","next_name":"bert","port":1,"over":"bert","hops":2,"cost_ms":3,"failures":0,"age_s":4}"#;
+    pin(
+        &MeshRoute {
+            hint: "c0ffee".into(),
+            id: Some("ab".into()),
+            name: Some("carl".into()),
+            way: way.clone(),
+        },
+        &format!(r#"{{"hint":"c0ffee","id":"ab","name":"carl","way":{way_json}}}"#),
+    );
+    let trace = MeshTrace {
+        id: "ab".into(),
+        name: "carl".into(),
+        address: "cd".into(),
+        ways: vec![way],
+        searching: false,
+        messages: 1,
+        passing: 0,
+    };
+    pin(
+        &trace,
+        &format!(
+            r#"{{"id":"ab","name":"carl","address":"cd","ways":[{way_json}],"searching":false,"messages":1,"passing":0}}"#
+        ),
+    );
+    let radio = MeshRadio {
+        port: "/dev/ttyUSB0".into(),
+        state: RadioState::Down,
+        detail: Some("cannot open the port".into()),
+        firmware: None,
+        frequency_hz: 869_525_000,
+        band: MeshBand { low_hz: 869_400_000, high_hz: 869_650_000, duty_ppm: 100_000 },
+        class: "constrained".into(),
+        used_ms: 1000,
+        left_ms: 359_000,
+        budget_ms: 360_000,
+        frees_in_s: 0,
+        queued: 1,
+        queued_bytes: 44,
+        sent: 7,
+        unsent: 1,
+        malformed: 0,
+        restarts: 0,
+    };
+    pin(
+        &radio,
+        concat!(
+            r#"{"port":"/dev/ttyUSB0","state":"down","detail":"cannot open the port","frequency_hz":869525000,"#,
+            r#""band":{"low_hz":869400000,"high_hz":869650000,"duty_ppm":100000},"class":"constrained","#,
+            r#""used_ms":1000,"left_ms":359000,"budget_ms":360000,"frees_in_s":0,"queued":1,"queued_bytes":44,"#,
+            r#""sent":7,"unsent":1,"malformed":0,"restarts":0}"#
+        ),
+    );
+    pin(&MeshAnnounced { ports: 2 }, r#"{"ports":2}"#);
 }
 
 #[test]

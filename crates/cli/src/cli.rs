@@ -99,6 +99,7 @@ pub(crate) enum Verb {
     Pipe(commands::pipe::Args),
     Ping(commands::ping::Args),
     Path(commands::path::Args),
+    Mesh(commands::mesh::Args),
     Config(commands::config::Args),
     Logs(commands::logs::Args),
     #[cfg(feature = "sim")]

@@ -81,6 +81,7 @@ async fn run(cli: Cli) -> app::Outcome {
         Verb::Pipe(args) => commands::pipe::run(&app, args).await,
         Verb::Ping(args) => commands::ping::run(&app, args).await,
         Verb::Path(args) => commands::path::run(&app, args).await,
+        Verb::Mesh(args) => commands::mesh::run(&app, args).await,
         Verb::Config(args) => commands::config::run(&app, args),
         Verb::Logs(args) => commands::logs::run(&app, args).await,
         #[cfg(feature = "sim")]

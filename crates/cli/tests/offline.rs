@@ -105,6 +105,7 @@ fn every_verb_has_help_that_fits_a_terminal() {
         "pipe",
         "ping",
         "path",
+        "mesh",
         "config",
         "logs",
         #[cfg(feature = "sim")]

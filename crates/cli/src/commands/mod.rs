@@ -9,6 +9,7 @@ pub(crate) mod devices;
 pub(crate) mod down;
 pub(crate) mod logs;
 pub(crate) mod man;
+pub(crate) mod mesh;
 pub(crate) mod nearby;
 pub(crate) mod pair;
 pub(crate) mod path;

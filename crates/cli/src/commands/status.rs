@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use honeylink_api::{ExitCode, Mode, Phase, Status, SubsystemState, routes};
+use honeylink_api::{ExitCode, MeshSummary, Mode, Phase, Status, SubsystemState, routes};
 
 use crate::app::{App, Outcome};
 use crate::output::{text, units};
@@ -62,6 +62,7 @@ pub(super) fn describe(status: &Status) -> Vec<String> {
             status.nearby,
             units::count(status.transfers as u64, "transfer")
         ),
+        format!("mesh     {}", status.mesh.as_ref().map_or_else(|| "off".to_owned(), mesh)),
         format!("home     {}", status.home),
     ];
     for part in status.subsystems.iter().filter(|part| part.state != SubsystemState::Healthy) {
@@ -74,4 +75,18 @@ pub(super) fn describe(status: &Status) -> Vec<String> {
         lines.push(format!("{state}: {} {}", part.name, part.detail.as_deref().unwrap_or_default()));
     }
     lines
+}
+
+/// The mesh in one line: `2 neighbours, a way to 3 devices, 1 of 2 radios up; 0 messages under way`.
+fn mesh(mesh: &MeshSummary) -> String {
+    let radios = match mesh.radios {
+        0 => String::new(),
+        all => format!(", {} of {} up", mesh.radios_up, units::count(all as u64, "radio")),
+    };
+    format!(
+        "{}, a way to {}{radios}; {} under way",
+        units::count(mesh.neighbours as u64, "neighbour"),
+        units::count(mesh.destinations as u64, "device"),
+        units::count(mesh.messages as u64, "message")
+    )
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use toml_edit::{DocumentMut, Item, Table};
+use toml_edit::{DocumentMut, InlineTable, Item, Table};
 
 use super::layers::find_key;
 use super::{Origin, Problem, ProblemKind, file};
@@ -47,7 +47,7 @@ pub(crate) fn set(path: &Path, name: &str, text: &str) -> Result<Value, EditErro
     let value = key
         .kind
         .read(text)
-        .ok_or_else(|| EditError::Wrong(Problem::value(Origin::Flag, key, format!("{text:?}"))))?;
+        .map_err(|why| EditError::Wrong(Problem::value(Origin::Flag, key, format!("{text:?}"), why)))?;
     let mut document = open(path)?;
     let section = document.entry(key.section()).or_insert_with(|| Item::Table(Table::new()));
     if let Some(table) = section.as_table_like_mut() {
@@ -101,10 +101,17 @@ fn open(path: &Path) -> Result<DocumentMut, EditError> {
 fn toml_value(value: &Value) -> toml_edit::Value {
     match value {
         Value::Bool(flag) => (*flag).into(),
-        Value::Number(number) => number.as_i64().unwrap_or_default().into(),
+        Value::Number(number) => match number.as_i64() {
+            Some(whole) => whole.into(),
+            None => number.as_f64().unwrap_or_default().into(),
+        },
         Value::String(text) => text.as_str().into(),
-        // No key takes these.
-        Value::Null | Value::Array(_) | Value::Object(_) => String::new().into(),
+        Value::Array(values) => values.iter().map(toml_value).collect::<toml_edit::Array>().into(),
+        Value::Object(fields) => {
+            fields.iter().map(|(name, value)| (name, toml_value(value))).collect::<InlineTable>().into()
+        }
+        // No key takes it.
+        Value::Null => String::new().into(),
     }
 }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 use serde_json::Value;
 use toml_edit::{Document, Item, TableLike};
 
-use super::schema;
 use super::{Origin, Problem, ProblemKind};
+use super::{radio, schema};
 
 /// A value from the file: key, value, line.
 pub(super) type Entry = (&'static schema::Key, Value, Origin);
@@ -56,9 +56,15 @@ pub(super) fn parse(path: &Path, text: &str) -> (Vec<Entry>, Vec<Problem>) {
                     origin,
                     kind: ProblemKind::Key { section: section.to_owned(), leaf: leaf.to_owned() },
                 }),
-                Some(key) => match plain(item).filter(|value| key.kind.takes(value)) {
-                    Some(value) => entries.push((key, value, origin)),
-                    None => problems.push(Problem::value(origin, key, shown(item))),
+                Some(key) => match plain(item)
+                    .ok_or_else(|| key.kind.must())
+                    .and_then(|value| key.kind.check(&value).map(|()| value))
+                {
+                    Ok(value) => entries.push((key, value, origin)),
+                    Err(why) => {
+                        let origin = place(item).map_or(origin, |span| at(Some(span)));
+                        problems.push(Problem::value(origin, key, shown(item), why));
+                    }
                 },
             }
         }
@@ -74,14 +80,52 @@ fn line_of(text: &str, offset: usize) -> usize {
     1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|&&b| b == b'\n').count()
 }
 
+/// Where in a list of radios the mistake is: the field, or the table it is missing from.
+fn place(item: &Item) -> Option<std::ops::Range<usize>> {
+    let wrong = radio::check(&plain(item)?).err()?;
+    let at = wrong.radio?;
+    let tables = item.as_array_of_tables();
+    let table: &dyn TableLike = match tables {
+        Some(tables) => tables.get(at)?,
+        None => item.as_array()?.get(at)?.as_inline_table()?,
+    };
+    let field = wrong.field.and_then(|field| span_of(table, &field));
+    field.or_else(|| tables?.get(at)?.span())
+}
+
 /// A TOML value in the form the schema checks; `None` for kinds no key takes.
 fn plain(item: &Item) -> Option<Value> {
-    let value = item.as_value()?;
-    value
-        .as_str()
-        .map(Value::from)
-        .or_else(|| value.as_integer().map(Value::from))
-        .or_else(|| value.as_bool().map(Value::from))
+    match item {
+        Item::None => None,
+        Item::Value(value) => plain_value(value),
+        Item::Table(table) => plain_table(table),
+        Item::ArrayOfTables(tables) => {
+            tables.iter().map(|table| plain_table(table)).collect::<Option<Vec<_>>>().map(Value::from)
+        }
+    }
+}
+
+fn plain_value(value: &toml_edit::Value) -> Option<Value> {
+    use toml_edit::Value as Toml;
+    match value {
+        Toml::String(text) => Some(Value::from(text.value().as_str())),
+        Toml::Integer(number) => Some(Value::from(*number.value())),
+        Toml::Float(number) => Some(Value::from(*number.value())),
+        Toml::Boolean(flag) => Some(Value::from(*flag.value())),
+        Toml::Datetime(_) => None,
+        Toml::Array(values) => values.iter().map(plain_value).collect::<Option<Vec<_>>>().map(Value::from),
+        Toml::InlineTable(table) => plain_table(table),
+    }
+}
+
+fn plain_table(table: &dyn TableLike) -> Option<Value> {
+    let fields = table.iter().map(|(name, item)| Some((name.to_owned(), plain(item)?)));
+    fields.collect::<Option<serde_json::Map<_, _>>>().map(Value::Object)
+}
+
+/// A value written as in the file, without its key.
+pub(super) fn value(text: &str) -> Option<Value> {
+    plain_value(&text.trim().parse().ok()?)
 }
 
 fn shown(item: &Item) -> String {

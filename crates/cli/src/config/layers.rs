@@ -136,8 +136,8 @@ fn from_environment(environment: &[(String, String)]) -> Layer {
         match KEYS.iter().find(|key| key.variable() == *name) {
             None => layer.1.push(Problem { origin, kind: ProblemKind::Variable { name: name.clone() } }),
             Some(key) => match key.kind.read(text) {
-                Some(value) => layer.0.push((key, value, origin)),
-                None => layer.1.push(Problem::value(origin, key, format!("{text:?}"))),
+                Ok(value) => layer.0.push((key, value, origin)),
+                Err(why) => layer.1.push(Problem::value(origin, key, format!("{text:?}"), why)),
             },
         }
     }
@@ -155,8 +155,8 @@ fn from_assignments(assignments: &[String]) -> Layer {
         match find_key(name) {
             Err(kind) => layer.1.push(Problem { origin, kind }),
             Ok(key) => match key.kind.read(written) {
-                Some(value) => layer.0.push((key, value, origin)),
-                None => layer.1.push(Problem::value(origin, key, format!("{written:?}"))),
+                Ok(value) => layer.0.push((key, value, origin)),
+                Err(why) => layer.1.push(Problem::value(origin, key, format!("{written:?}"), why)),
             },
         }
     }

@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use super::Config;
+use super::radio::{FIELDS, Field, REQUIRED, Radio};
 use super::schema::{KEYS, Key, preset};
 
 fn manual() -> String {
@@ -25,6 +26,19 @@ fn keys() -> String {
     table
 }
 
+fn radio_fields() -> String {
+    let defaults = serde_json::to_value(Radio::default()).unwrap();
+    let mut table = String::from("| field | values | default | meaning |\n|---|---|---|---|\n");
+    for Field { name, kind, about } in FIELDS {
+        let default = match *name {
+            name if REQUIRED.contains(&name) => "none".to_owned(),
+            _ => format!("`{}`", defaults[*name]),
+        };
+        table.push_str(&format!("| `{name}` | {} | {default} | {about} |\n", kind.allowed()));
+    }
+    table
+}
+
 fn constrained() -> String {
     let mut table = String::from("| key | value |\n|---|---|\n");
     for (name, value) in preset("constrained") {
@@ -36,6 +50,15 @@ fn constrained() -> String {
 #[test]
 fn the_manual_has_every_key_with_its_values_default_and_meaning() {
     assert!(manual().contains(&keys()), "docs/manual/configuration.md should hold:\n{}", keys());
+}
+
+#[test]
+fn the_manual_has_every_field_of_a_radio() {
+    assert!(
+        manual().contains(&radio_fields()),
+        "docs/manual/configuration.md should hold:\n{}",
+        radio_fields()
+    );
 }
 
 #[test]

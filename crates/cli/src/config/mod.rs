@@ -13,6 +13,7 @@ mod layers;
 #[cfg(test)]
 mod manual;
 mod problem;
+mod radio;
 pub(crate) mod schema;
 #[cfg(test)]
 mod tests;
@@ -24,15 +25,17 @@ use serde::{Deserialize, Serialize};
 pub(crate) use edit::{EditError, set, unset};
 pub(crate) use layers::{Origin, Resolved, Sources, resolve};
 pub(crate) use problem::{Problem, ProblemKind};
+pub(crate) use radio::{Radio, band_name};
 
 /// Every setting, with its default. See [`schema`] for what each means.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) node: Node,
     pub(crate) discovery: Discovery,
     pub(crate) transfer: Transfer,
     pub(crate) session: Session,
+    pub(crate) mesh: Mesh,
     pub(crate) log: Log,
     pub(crate) daemon: Daemon,
 }
@@ -100,6 +103,23 @@ pub(crate) struct Session {
 impl Default for Session {
     fn default() -> Self {
         Self { message_bytes_max: 1 << 20, suspended_max_s: 300 }
+    }
+}
+
+/// `[mesh]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Mesh {
+    pub(crate) enabled: bool,
+    pub(crate) relay: bool,
+    pub(crate) store: bool,
+    pub(crate) announce_s: u64,
+    pub(crate) radios: Vec<Radio>,
+}
+
+impl Default for Mesh {
+    fn default() -> Self {
+        Self { enabled: true, relay: true, store: true, announce_s: 600, radios: Vec::new() }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Origin;
-use super::schema::{self, Key};
+use super::schema::{self, Key, Kind};
 
 /// One thing wrong in the configuration, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,13 +29,15 @@ pub(crate) enum ProblemKind {
     Assignment { text: String },
     /// A section's name used as a key.
     NotASection { section: String },
-    /// A value the key does not take.
-    Value { key: &'static str, shown: String },
+    /// A value the key does not take. `shown` is empty where the reason names what is wrong.
+    Value { key: &'static str, shown: String, why: String },
 }
 
 impl Problem {
-    pub(crate) fn value(origin: Origin, key: &Key, shown: impl Into<String>) -> Self {
-        Self { origin, kind: ProblemKind::Value { key: key.name, shown: shown.into() } }
+    pub(crate) fn value(origin: Origin, key: &Key, shown: impl Into<String>, why: String) -> Self {
+        // A list is long, and its reason names the place in it.
+        let shown = if matches!(key.kind, Kind::Radios) { String::new() } else { shown.into() };
+        Self { origin, kind: ProblemKind::Value { key: key.name, shown, why } }
     }
 
     /// The problem without its place, for when the place is the command just typed.
@@ -90,17 +92,15 @@ impl fmt::Display for ProblemKind {
             Self::NotASection { section } => {
                 write!(f, "{section} is a section: write [{section}] and its keys below")
             }
-            Self::Value { key, shown } => {
-                let allowed = schema::key(key).map(|key| key.kind.allowed()).unwrap_or_default();
-                write!(f, "{key} = {shown} is not allowed; it must be {allowed}")
-            }
+            Self::Value { key, shown, why } if shown.is_empty() => write!(f, "{key}: {why}"),
+            Self::Value { key, shown, why } => write!(f, "{key} = {shown} is not allowed; {why}"),
         }
     }
 }
 
 /// `; did you mean "..."?` if one of the words is close enough to be a slip of the finger: one edit in a short word, two
 /// in a longer one (optimal string alignment, so that swapped letters count once).
-fn meant(written: &str, words: &[&str]) -> String {
+pub(super) fn meant(written: &str, words: &[&str]) -> String {
     let slips_max = if written.len() < 6 { 1 } else { 2 };
     words
         .iter()

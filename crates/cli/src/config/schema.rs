@@ -3,6 +3,8 @@
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
+use super::{file, radio};
+
 /// One configuration key.
 #[derive(Debug)]
 pub(crate) struct Key {
@@ -35,10 +37,21 @@ pub(crate) enum Kind {
         /// What it counts; empty if it counts nothing.
         unit: &'static str,
     },
+    /// A number with decimals.
+    Decimal {
+        /// Least value.
+        min: i32,
+        /// Greatest value.
+        max: i32,
+        /// What it counts.
+        unit: &'static str,
+    },
     /// A folder.
     Folder,
     /// A log level, or a filter as in `RUST_LOG`.
     LogFilter,
+    /// Radio modems, each a table of [`radio::FIELDS`].
+    Radios,
 }
 
 /// All keys, in the order shown.
@@ -100,6 +113,28 @@ pub(crate) const KEYS: &[Key] = &[
         about: "How long a link whose path broke waits to resume before it is closed. Longer keeps more in memory.",
     },
     Key {
+        name: "mesh.enabled",
+        kind: Kind::Flag,
+        about: "Whether the daemon takes part in the mesh: a connection to each paired device around, and messages \
+                over several hops.",
+    },
+    Key { name: "mesh.relay", kind: Kind::Flag, about: "Whether messages of others are passed on." },
+    Key {
+        name: "mesh.store",
+        kind: Kind::Flag,
+        about: "Whether messages for devices that are away are kept for them.",
+    },
+    Key {
+        name: "mesh.announce_s",
+        kind: Kind::Integer { min: 0, max: 86_400, unit: "seconds" },
+        about: "How often this device announces itself in the mesh. 0: never; others then find it by searching.",
+    },
+    Key {
+        name: "mesh.radios",
+        kind: Kind::Radios,
+        about: "Radio modems on serial ports, each as a table `[[mesh.radios]]`; its fields are below.",
+    },
+    Key {
         name: "log.level",
         kind: Kind::LogFilter,
         about: "Least severe level to log: error, warn, info, debug or trace; or a filter as in RUST_LOG, which wins.",
@@ -133,6 +168,8 @@ pub(crate) fn preset(name: &str) -> Vec<(&'static str, Value)> {
             ("node.type", Value::from("embedded")),
             ("session.message_bytes_max", Value::from(64 << 10)),
             ("session.suspended_max_s", Value::from(60)),
+            ("mesh.store", Value::from(false)),
+            ("mesh.announce_s", Value::from(3_600)),
             ("log.level", Value::from("warn")),
             ("log.file_bytes_max", Value::from(256 << 10)),
             ("log.files_max", Value::from(2)),
@@ -188,33 +225,53 @@ impl Kind {
             Self::Flag => "true or false".to_owned(),
             Self::Integer { min, max, unit: "" } => format!("a whole number from {min} to {max}"),
             Self::Integer { min, max, unit } => format!("a whole number from {min} to {max} ({unit})"),
+            Self::Decimal { min, max, unit } => format!("a number from {min} to {max} ({unit})"),
             Self::Folder => "a folder's path".to_owned(),
             Self::LogFilter => {
                 "error, warn, info, debug, trace or a filter such as \"info,honeylink=debug\"".to_owned()
             }
+            Self::Radios => "a list of radios, each with port and frequency_hz at least".to_owned(),
         }
     }
 
-    /// The value a person wrote without TOML's quotes, as in a variable or on the command line. `None`: not of this kind.
-    pub(crate) fn read(&self, text: &str) -> Option<Value> {
+    /// The value a person wrote without TOML's quotes, as in a variable or on the command line; a list as in TOML.
+    ///
+    /// # Errors
+    /// What is wrong with it, as for [`Kind::check`].
+    pub(crate) fn read(&self, text: &str) -> Result<Value, String> {
         let value = match self {
-            Self::Text { .. } | Self::Choice(_) | Self::Folder | Self::LogFilter => Value::from(text),
-            Self::Flag => Value::from(text.parse::<bool>().ok()?),
-            Self::Integer { .. } => Value::from(text.replace('_', "").parse::<i64>().ok()?),
+            Self::Text { .. } | Self::Choice(_) | Self::Folder | Self::LogFilter => Some(Value::from(text)),
+            Self::Flag => text.parse::<bool>().ok().map(Value::from),
+            Self::Integer { .. } => text.replace('_', "").parse::<i64>().ok().map(Value::from),
+            Self::Decimal { .. } => text.parse::<f64>().ok().map(Value::from),
+            Self::Radios => file::value(text),
         };
-        self.takes(&value).then_some(value)
+        let value = value.ok_or_else(|| self.must())?;
+        self.check(&value).map(|()| value)
     }
 
     /// Whether the key takes this value.
-    pub(crate) fn takes(&self, value: &Value) -> bool {
-        match self {
+    ///
+    /// # Errors
+    /// What is wrong with it and what is allowed, as the end of a sentence.
+    pub(crate) fn check(&self, value: &Value) -> Result<(), String> {
+        let takes = match self {
             Self::Text { max } => value.as_str().is_some_and(|s| s.len() <= *max),
             Self::Choice(words) => value.as_str().is_some_and(|s| words.contains(&s)),
             Self::Flag => value.is_boolean(),
             Self::Integer { min, max, .. } => value.as_i64().is_some_and(|n| n >= *min && n <= *max),
+            Self::Decimal { min, max, .. } => {
+                value.as_f64().is_some_and(|n| n >= f64::from(*min) && n <= f64::from(*max))
+            }
             Self::Folder => value.is_string(),
             Self::LogFilter => value.as_str().is_some_and(|s| !s.is_empty() && EnvFilter::try_new(s).is_ok()),
-        }
+            Self::Radios => return radio::check(value).map_err(|wrong| wrong.to_string()),
+        };
+        if takes { Ok(()) } else { Err(self.must()) }
+    }
+
+    pub(super) fn must(&self) -> String {
+        format!("it must be {}", self.allowed())
     }
 }
 
@@ -241,7 +298,7 @@ mod tests {
     fn every_field_has_a_key_and_every_key_a_field_whose_default_it_takes() {
         for (name, value) in leaves() {
             let key = key(&name).unwrap_or_else(|| panic!("{name} has no key"));
-            assert!(key.kind.takes(&value), "{name} does not take its default {value}");
+            assert_eq!(key.kind.check(&value), Ok(()), "{name} does not take its default {value}");
         }
         assert_eq!(leaves().len(), KEYS.len());
     }
@@ -249,7 +306,7 @@ mod tests {
     #[test]
     fn presets_set_existing_keys_to_values_they_take() {
         for (name, value) in preset("constrained") {
-            assert!(key(name).unwrap().kind.takes(&value), "{name}");
+            assert_eq!(key(name).unwrap().kind.check(&value), Ok(()), "{name}");
         }
     }
 

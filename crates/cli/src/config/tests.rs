@@ -56,7 +56,7 @@ fn unknown_sections_wrong_places_and_broken_toml_are_errors() {
     assert_eq!(
         problems("[nod]\nx = 1\n"),
         [
-            "config.toml:1: unknown section [nod]; did you mean \"node\"?; sections are node, discovery, transfer, session, log, daemon"
+            "config.toml:1: unknown section [nod]; did you mean \"node\"?; sections are node, discovery, transfer, session, mesh, log, daemon"
         ]
     );
     assert_eq!(
@@ -147,4 +147,36 @@ fn a_wrong_value_or_a_broken_file_is_left_as_it_is() {
     assert!(matches!(set(&file, "node.port", "x"), Err(EditError::Wrong(_))));
     assert!(matches!(set(&file, "node.port", "1"), Err(EditError::Broken { .. })));
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "[node]\nnmae = \"a\"\n");
+}
+
+#[test]
+fn a_radio_in_the_file_that_may_not_send_is_named_with_its_line_and_the_bands() {
+    let toml = "[mesh]\nrelay = false\n\n[[mesh.radios]]\nport = \"/dev/ttyUSB0\"\nfrequency_hz = 869_525_000\n\n\
+                [[mesh.radios]]\nport = \"/dev/ttyUSB1\"\nfrequency_hz = 868_650_000\n";
+    let [problem] = &problems(toml)[..] else { panic!("one problem") };
+    let start = "config.toml:10: mesh.radios: radio 2: 868650000 Hz is in no band of eu868";
+    assert!(problem.starts_with(start) && problem.contains("869.4-869.65 MHz (10 %"), "{problem}");
+    let missing = &problems("[[mesh.radios]]\nport = \"/dev/ttyUSB0\"\n")[0];
+    assert_eq!(missing, "config.toml:1: mesh.radios: radio 1: frequency_hz is missing: Centre of the channel.");
+}
+
+#[test]
+fn radios_can_be_set_in_every_layer() {
+    let dir = tempfile::tempdir().unwrap();
+    let radio = r#"[{port = "/dev/ttyUSB0", frequency_hz = 869_525_000, antenna_dbi = 3.5}]"#;
+    let mut sources = sources(dir.path(), "");
+    sources.environment = vec![("HONEYLINK_MESH_RADIOS".into(), radio.into())];
+    let by_variable = resolve(&sources).unwrap().config.mesh.radios;
+    set(&sources.file, "mesh.radios", radio).unwrap();
+    sources.environment.clear();
+    let by_file = resolve(&sources).unwrap().config.mesh.radios;
+    sources.assignments = vec![format!("mesh.radios={radio}")];
+    let by_flag = resolve(&sources).unwrap().config.mesh.radios;
+    assert_eq!(by_variable[0].spreading_factor, 8);
+    assert!(by_variable == by_file && by_file == by_flag && by_flag.len() == 1, "{by_file:?}");
+    sources.assignments = vec!["mesh.radios=[1]".into()];
+    assert_eq!(
+        resolve(&sources).unwrap_err()[0].to_string(),
+        "--set: mesh.radios: radio 1: it must be a table of its fields"
+    );
 }

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Query, State};
 use axum::response::Response;
+use honeylink::Rung;
 use honeylink::mesh::MeshSendError;
+use honeylink::node::ConnectError;
 use honeylink::services::chat::{ChatError, ChatEvent as Happened};
 use honeylink::store::chat::{ChatLogError, MessageState};
-use honeylink_api::{ChatEvent, ChatMessage, ChatSend, ChatState, Direction, ErrorBody, ErrorCode};
+use honeylink_api::{ChatEvent, ChatMessage, ChatSend, ChatState, Direction, ErrorBody, ErrorCode, Mode};
 use serde::Deserialize;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -22,12 +24,18 @@ pub(super) async fn say(
     Json(said): Json<ChatSend>,
 ) -> Answer<ChatMessage> {
     let peer = daemon.resolve(&said.peer)?;
-    let sent = daemon.chat.send(peer, &said.text).await.map_err(failed)?;
+    let sent = daemon.chat.send(peer, &said.text).await.map_err(|error| failed(&daemon, error))?;
     Ok(Json(describe(&daemon, &sent)))
 }
 
-fn failed(error: ChatError) -> ErrorBody {
+fn failed(daemon: &Daemon, error: ChatError) -> ErrorBody {
     let code = match error {
+        ChatError::Connect(error @ ConnectError::Unreachable { .. })
+            if daemon.mode == Mode::Command && daemon.config.mesh.enabled =>
+        {
+            let hint = "with a node that stays (honeylink up) it would go over the mesh, and be tried again";
+            return failures::connect(error).with_hint(hint);
+        }
         ChatError::Connect(error) => return failures::connect(error),
         ChatError::Empty => ErrorCode::BadRequest,
         ChatError::TooLong { .. } | ChatError::Log(ChatLogError::TooLong { .. }) => ErrorCode::TooLarge,
@@ -68,8 +76,9 @@ pub(super) async fn watch(
                 return;
             }
             line = match events.recv().await {
-                Ok(event) if !event.update && only.is_none_or(|only| only == event.peer) => {
-                    Some(ChatEvent::Message(describe(&names, &event)))
+                Ok(event) if only.is_none_or(|only| only == event.peer) => {
+                    let message = describe(&names, &event);
+                    Some(if event.update { ChatEvent::Update(message) } else { ChatEvent::Message(message) })
                 }
                 Ok(_) => None,
                 Err(RecvError::Lagged(count)) => Some(ChatEvent::Skipped { count }),
@@ -83,11 +92,13 @@ fn describe(daemon: &Daemon, event: &Happened) -> ChatMessage {
     let message = &event.message;
     let (direction, state) = match message.state {
         MessageState::Received => (Direction::In, ChatState::Delivered),
+        MessageState::Pending if message.rung == Some(Rung::Stored) => (Direction::Out, ChatState::Stored),
         MessageState::Pending => (Direction::Out, ChatState::Sent),
         MessageState::Delivered => (Direction::Out, ChatState::Delivered),
         MessageState::Failed => (Direction::Out, ChatState::Failed),
     };
     ChatMessage {
+        id: message.id.iter().map(|byte| format!("{byte:02x}")).collect(),
         peer: event.peer.to_string(),
         name: daemon.name_of(&event.peer),
         direction,

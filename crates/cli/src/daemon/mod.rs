@@ -11,6 +11,7 @@
 //! | `routes`, `answer` | which handler serves what; how an answer looks |
 //! | `shutdown` | draining, persisting, cleanup, complete |
 //! | `failures` | the library's errors as API errors |
+//! | `health` | how each part does |
 //! | the others | one area of the API each |
 
 mod answer;
@@ -18,7 +19,9 @@ mod chat;
 mod devices;
 mod failures;
 mod files;
+mod health;
 mod listen;
+mod mesh;
 mod nearby;
 mod pairing;
 mod path;
@@ -50,7 +53,7 @@ pub(crate) struct Running {
 pub(crate) async fn start(home: &HomeLayout, resolved: Resolved, mode: Mode) -> Result<Running, Failure> {
     let socket = home.api_socket();
     listen::check_path(&socket)?;
-    let node = build(home, &resolved.config).await?;
+    let node = build(home, &resolved.config, mode).await?;
     // The node holds the home's lock from here on, so whatever socket lies there belongs to nobody.
     let listener = match listen::bind(&socket) {
         Ok(listener) => listener,
@@ -66,7 +69,7 @@ pub(crate) async fn start(home: &HomeLayout, resolved: Resolved, mode: Mode) -> 
     Ok(Running { daemon })
 }
 
-async fn build(home: &HomeLayout, config: &Config) -> Result<Node, Failure> {
+async fn build(home: &HomeLayout, config: &Config, mode: Mode) -> Result<Node, Failure> {
     let reach = match config.node.reach.as_str() {
         "loopback" => honeylink::Reach::Loopback,
         "wide" => honeylink::Reach::Wide,
@@ -87,6 +90,12 @@ async fn build(home: &HomeLayout, config: &Config) -> Result<Node, Failure> {
     } else {
         builder.discovery(false)
     };
+    // A mesh lives from nodes that stay; a single command would only wake every paired device and be gone again.
+    if mode == Mode::Daemon
+        && let Some(options) = mesh::options(&config.mesh).map_err(Failure::internal)?
+    {
+        builder = builder.mesh(options);
+    }
     builder.build().await.map_err(|error| failures::build(&error).into())
 }
 

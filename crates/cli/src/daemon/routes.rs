@@ -14,7 +14,7 @@ use honeylink_api::{
 
 use super::answer::ApiError;
 use super::state::Daemon;
-use super::{chat, devices, files, nearby, pairing, path, pipe, shutdown, status};
+use super::{chat, devices, files, mesh, nearby, pairing, path, pipe, shutdown, status};
 
 /// The whole API.
 pub(super) fn router(daemon: Arc<Daemon>) -> Router {
@@ -39,6 +39,11 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/transfers/{id}/answer", post(files::answer))
         .route(at::CHAT, post(chat::say))
         .route(at::CHAT_WATCH, get(chat::watch))
+        .route(at::MESH_STATS, get(mesh::stats))
+        .route(at::MESH_ROUTES, get(mesh::routes))
+        .route(at::MESH_RADIOS, get(mesh::radios))
+        .route("/v1/mesh/trace/{peer}", get(mesh::trace))
+        .route(at::MESH_ANNOUNCE, post(mesh::announce))
         .route(at::PING, post(path::ping))
         .route("/v1/pipe/{peer}", get(pipe::open))
         .route(at::PIPE_LISTEN, get(pipe::take))

@@ -4,13 +4,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use honeylink_api::{API_VERSION, Phase, Status, Subsystem, SubsystemState};
+use honeylink_api::{API_VERSION, Status};
 
 use super::answer::Answer;
+use super::health::Look;
+use super::mesh;
 use super::state::Daemon;
 
 pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Answer<Status> {
     let node = &daemon.node;
+    let look = Look::at(&daemon).await;
     let trusted = node.store().trust().list().into_iter().filter(|peer| peer.trust.is_trusted());
     Ok(Json(Status {
         id: node.id().to_string(),
@@ -28,22 +31,7 @@ pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Answer<Status> 
         peers: trusted.count(),
         nearby: node.nearby_now().len(),
         transfers: daemon.transfers_running(),
-        subsystems: subsystems(&daemon),
+        mesh: mesh::summary(look.mesh.as_ref()),
+        subsystems: look.subsystems(&daemon),
     }))
-}
-
-fn subsystems(daemon: &Daemon) -> Vec<Subsystem> {
-    let ending = *daemon.phase.borrow() != Phase::Running;
-    let part = |name: &str, trouble: Option<String>| {
-        let state = match (&trouble, ending) {
-            (_, true) => SubsystemState::Draining,
-            (Some(_), false) => SubsystemState::Degraded,
-            (None, false) => SubsystemState::Healthy,
-        };
-        Subsystem { name: name.to_owned(), state, detail: trouble }
-    };
-    let unreadable = daemon.node.store().unreadable();
-    let store = unreadable.first().map(|first| format!("{first} ({} in all)", unreadable.len()));
-    let discovery = (!daemon.config.discovery.enabled).then(|| "switched off (discovery.enabled)".to_owned());
-    vec![part("store", store), part("carrier", None), part("discovery", discovery)]
 }

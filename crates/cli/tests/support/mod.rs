@@ -41,6 +41,11 @@ impl Run {
 
 /// A free UDP port, for the discovery of one test.
 pub(crate) fn discovery_port() -> u16 {
+    free_port()
+}
+
+/// A free UDP port.
+pub(crate) fn free_port() -> u16 {
     std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -66,6 +71,11 @@ impl Device {
 
     pub(crate) fn home(&self) -> PathBuf {
         self.dir.path().join("home")
+    }
+
+    /// Discovers on another port from its next start on.
+    pub(crate) fn moves(&mut self, port: u16) {
+        self.port = port;
     }
 
     /// A path beside the home, for files of the test.

@@ -80,6 +80,27 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| *kind as u8 == first >> 4)
     }
 
+    /// The word in traces and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AnnounceKey => "announce-key",
+            Self::AnnounceAnchor => "announce-anchor",
+            Self::Beacon => "beacon",
+            Self::Data => "data",
+            Self::Receipt => "receipt",
+            Self::RouteRequest => "route-request",
+            Self::RouteReply => "route-reply",
+            Self::FragmentStatus => "fragment-status",
+            Self::Signed => "signed",
+            Self::RouteError => "route-error",
+            Self::CustodyAccepted => "custody-accepted",
+            Self::HopAck => "hop-ack",
+            Self::RoutedRequest => "routed-request",
+            Self::IpControl => "ip-control",
+        }
+    }
+
     /// Where its fields are.
     #[must_use]
     pub const fn layout(self) -> Layout {

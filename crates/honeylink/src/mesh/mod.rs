@@ -57,7 +57,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use honeylink_core::identity::{DeviceId, SecretKey};
-pub use honeylink_core::mesh::frame::{Caps, PortKind, Priority};
+pub use honeylink_core::mesh::frame::{Caps, Kind, PortKind, Priority};
 pub use honeylink_core::mesh::hint::{Address, Far, Near};
 pub use honeylink_core::mesh::neighbours::NeighbourView;
 use honeylink_core::mesh::records::Saved;
@@ -67,6 +67,7 @@ pub use honeylink_core::mesh::{
     Dropped, Event, Failure, PortId, PortInfo, Snapshot, Stats, Step, Trace, Trail,
 };
 use honeylink_core::rng::Rng;
+use honeylink_core::time::Time;
 use tokio_util::sync::CancellationToken;
 
 pub use self::handle::{
@@ -183,8 +184,12 @@ pub enum MeshEvent {
 /// The mesh of a node as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeshSnapshot {
+    /// The node's clock: ages of ways and neighbours count back from here.
+    pub at: Time,
     /// This device's address.
     pub address: Address,
+    /// What this device offers.
+    pub caps: Caps,
     /// The machine: counters, routes, neighbours.
     pub mesh: Snapshot,
     /// The ports.
@@ -199,6 +204,8 @@ pub struct MeshSnapshot {
     pub violations: u64,
     /// Roughly what the machine holds in memory, bytes.
     pub state_bytes: usize,
+    /// Why the disk refused, until it takes everything again: as [`MeshEvent::DiskFailed`].
+    pub disk: Option<String>,
 }
 
 /// Why a radio cannot be used. A modem that is not plugged in is no reason: it is waited for.

@@ -123,6 +123,8 @@ pub(super) struct Pump {
     /// Messages lost because nobody took them.
     overflowed: u64,
     radios: Radios,
+    /// Why the disk refused last, until it takes everything again.
+    refusal: Option<String>,
 }
 
 impl Pump {
@@ -147,6 +149,7 @@ impl Pump {
             wall_clock_at: now,
             overflowed: 0,
             radios: Radios::default(),
+            refusal: None,
         }
     }
 
@@ -167,7 +170,10 @@ impl Pump {
             match self.next(&mut inlets, &stop).await {
                 Woke::Order(Some(order)) => self.order(order),
                 Woke::Port(Some(event)) => self.port(event),
-                Woke::Written(Ok(mark)) => mark.into_iter().for_each(|mark| self.give(Input::Synced(mark))),
+                Woke::Written(Ok(mark)) => {
+                    self.refusal = None;
+                    mark.into_iter().for_each(|mark| self.give(Input::Synced(mark)));
+                }
                 Woke::Written(Err(why)) => self.disk_failed(why),
                 Woke::DealtWith => {
                     for key in self.shared.inbox.done() {
@@ -382,21 +388,26 @@ impl Pump {
         self.shared.set_up(self.ports.peers());
     }
 
-    fn disk_failed(&self, why: String) {
+    fn disk_failed(&mut self, why: String) {
+        self.refusal = Some(why.clone());
         tracing::error!(%why, "the mesh cannot be written to disk; it promises nothing until it can");
         self.shared.tell(MeshEvent::DiskFailed(why));
     }
 
     fn snapshot(&self) -> MeshSnapshot {
+        let at = self.clock.now();
         MeshSnapshot {
+            at,
             address: self.mesh.address(),
-            mesh: self.mesh.snapshot(self.clock.now()),
+            caps: self.shared.caps,
+            mesh: self.mesh.snapshot(at),
             ports: self.ports.views(),
             radios: self.radios.views(),
             inbox: self.shared.inbox.len(),
             overflowed: self.overflowed,
             violations: self.shared.violations.load(Ordering::Relaxed),
             state_bytes: self.mesh.state_bytes(),
+            disk: self.refusal.clone(),
         }
     }
 

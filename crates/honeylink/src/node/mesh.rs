@@ -73,6 +73,7 @@ impl Inner {
             conn.close(code::MESH_OFF, "this device takes no part in the mesh");
             return;
         };
+        self.remember_address(&conn);
         let hello = self.mesh_hello(&shared);
         let stop = self.stop.clone();
         self.tasks.spawn(async move {
@@ -171,6 +172,7 @@ impl Inner {
             tracing::debug!(peer = %peer.short(), %error, "no mesh connection");
             conn.lost().map_or(Failed::Otherwise, |lost| failed(&lost))
         })?;
+        self.remember_address(&conn);
         let (shared, stop) = (shared.clone(), self.stop.clone());
         self.tasks.spawn(async move {
             stop.run_until_cancelled(line.run(&shared)).await;

@@ -403,12 +403,17 @@ impl Inner {
             self.pool.remove_lost(&conn.peer());
             return;
         }
-        if let Some(addr) = conn.remote_addr() {
-            self.store.trust().connected(&conn.peer(), addr, crate::clock::unix_ms());
-        }
+        self.remember_address(&conn);
         self.mesh_seen(&conn.peer());
         let inner = self.clone();
         self.tasks.spawn(async move { accept::serve(&inner, conn).await });
+    }
+
+    /// Notes where a paired device is: there it is looked for first when nothing announces it.
+    fn remember_address(&self, conn: &Conn) {
+        if let Some(addr) = conn.remote_addr() {
+            self.store.trust().connected(&conn.peer(), addr, crate::clock::unix_ms());
+        }
     }
 
     /// Looks after idle connections and unwritten sightings until the node stops.

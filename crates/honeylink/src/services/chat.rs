@@ -9,7 +9,7 @@
 
 mod over_mesh;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -104,6 +104,22 @@ struct Shared {
     /// Devices to which no link could be made lately: their messages go over the mesh at once.
     out_of_reach: Mutex<BTreeMap<DeviceId, Instant>>,
     confirmations: Mutex<BTreeMap<Said, oneshot::Sender<()>>>,
+    /// Messages whose sender still waits: what becomes of them is told by [`Chat::send`] and nobody else.
+    waited_for: Mutex<BTreeSet<[u8; 16]>>,
+    /// Held while the state of a message is looked up and changed, so that the slower word does not win.
+    settling: tokio::sync::Mutex<()>,
+}
+
+/// Takes a message out of `waited_for` when its sender waits no longer.
+struct Waited<'a> {
+    shared: &'a Shared,
+    id: [u8; 16],
+}
+
+impl Drop for Waited<'_> {
+    fn drop(&mut self) {
+        self.shared.waited_for().remove(&self.id);
+    }
 }
 
 impl Chat {
@@ -119,6 +135,8 @@ impl Chat {
             links: Mutex::new(BTreeMap::new()),
             out_of_reach: Mutex::new(BTreeMap::new()),
             confirmations: Mutex::new(BTreeMap::new()),
+            waited_for: Mutex::new(BTreeSet::new()),
+            settling: tokio::sync::Mutex::new(()),
         });
         let accepting = shared.clone();
         node.spawn(async move {
@@ -154,14 +172,22 @@ impl Chat {
         let mut message =
             NewMessage { id, state: MessageState::Pending, text: text.to_owned(), at: unix_ms(), rung: None };
         shared.log(peer, message.clone()).await?;
+        shared.waited_for().insert(id);
+        let waited = Waited { shared, id };
         let outcome = shared.carry(peer, &message).await;
+        let _settling = shared.settling.lock().await;
         message.state = match &outcome {
             Ok(carried) if carried.confirmed => MessageState::Delivered,
             Ok(_) | Err(ChatError::Unconfirmed(_)) => MessageState::Pending,
             Err(_) => MessageState::Failed,
         };
         message.rung = outcome.as_ref().ok().and_then(|carried| carried.path.as_ref()).map(|path| path.rung);
-        shared.set_state(peer, id, message.state, message.rung).await?;
+        // The mesh may have said more since the waiting ended.
+        match shared.logged(peer, id).await? {
+            Some(logged) if logged.state == MessageState::Delivered => message.state = logged.state,
+            Some(_) | None => shared.set_state(peer, id, message.state, message.rung).await?,
+        }
+        drop(waited);
         let event = ChatEvent { peer, message, path: outcome?.path, update: false };
         // Nobody may be watching.
         let _ = shared.events.send(event.clone());
@@ -231,6 +257,10 @@ impl Shared {
 
     fn confirmations(&self) -> MutexGuard<'_, BTreeMap<Said, oneshot::Sender<()>>> {
         self.confirmations.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn waited_for(&self) -> MutexGuard<'_, BTreeSet<[u8; 16]>> {
+        self.waited_for.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn out_of_reach(&self) -> MutexGuard<'_, BTreeMap<DeviceId, Instant>> {
@@ -336,6 +366,11 @@ impl Shared {
     async fn log(&self, peer: DeviceId, message: NewMessage) -> Result<Appended, ChatLogError> {
         let store = self.node.store().clone();
         crate::node::on_disk(move || store.chat().append(&peer, &message)).await
+    }
+
+    async fn logged(&self, peer: DeviceId, id: [u8; 16]) -> Result<Option<NewMessage>, StateError> {
+        let store = self.node.store().clone();
+        crate::node::on_disk(move || store.chat().find(&peer, &id)).await
     }
 
     async fn set_state(

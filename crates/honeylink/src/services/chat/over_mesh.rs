@@ -17,6 +17,8 @@ use crate::carrier::{PathReport, Rung};
 use crate::mesh::{MeshEvent, MeshHandle, Message, NotDelivered, SendOptions, Topic};
 use crate::store::chat::{ChatLogError, MessageState, NewMessage};
 
+/// How long to wait for the target itself once another device keeps a message for it.
+const STORED_MAX: Duration = Duration::from_secs(2);
 /// How long to wait after the log could not be written.
 const DISK_PAUSE: Duration = Duration::from_secs(5);
 
@@ -80,15 +82,30 @@ impl Shared {
         let say = MeshSay { id, text: message.text.clone() };
         let options = SendOptions::default().topic(Topic::CHAT).lifetime(MESH_LIFETIME_MAX);
         let mut sending = mesh.send_as(u64::from_be_bytes(id), peer, say.encode(), options).await?;
-        let confirmed = match tokio::time::timeout(CONFIRM_MAX, sending.delivered()).await {
-            Ok(Ok(())) => true,
+        let settled = async {
+            match sending.stored_or_delivered().await? {
+                // The target may be the keeper's neighbour.
+                Step::Stored => match tokio::time::timeout(STORED_MAX, sending.delivered()).await {
+                    Ok(delivered) => delivered.map(|()| true),
+                    Err(_) => Ok(false),
+                },
+                Step::Accepted | Step::Sent | Step::Delivered | Step::Failed(_) => Ok(true),
+            }
+        };
+        let confirmed = match tokio::time::timeout(CONFIRM_MAX, settled).await {
+            Ok(Ok(confirmed)) => confirmed,
             Ok(Err(NotDelivered::Failed(why))) => return Err(ChatError::GivenUp(why)),
             // It goes on, here or when the node runs again.
             Ok(Err(NotDelivered::Unknown)) | Err(_) => false,
         };
         let rung = if sending.step() == Step::Stored { Rung::Stored } else { Rung::Mesh };
-        let hops = mesh.trace(peer).await.ok().and_then(|trace| trace.ways.first().map(|way| way.hops));
-        Ok(Carried { path: Some(path(rung, hops)), confirmed })
+        Ok(Carried { path: Some(path(rung, self.hops_to(peer).await)), confirmed })
+    }
+
+    /// Hops of the best way to a device.
+    async fn hops_to(&self, peer: DeviceId) -> Option<u8> {
+        let trace = self.node.mesh()?.trace(peer).await.ok()?;
+        trace.ways.first().map(|way| way.hops)
     }
 
     /// The mesh says how far a message has come.
@@ -100,6 +117,7 @@ impl Shared {
             Step::Delivered => (MessageState::Delivered, None),
             Step::Failed(_) => (MessageState::Failed, None),
         };
+        let _settling = self.settling.lock().await;
         let mut id = [0; 16];
         id[..8].copy_from_slice(&name.to_be_bytes());
         let store = self.node.store().clone();
@@ -120,8 +138,12 @@ impl Shared {
             tracing::error!(%error, "what became of a message could not be written");
             return;
         }
-        let path = rung.map(|rung| path(rung, None));
+        let hops = if state == MessageState::Delivered { self.hops_to(peer).await } else { None };
+        let path = rung.map(|rung| path(rung, hops));
         let message = NewMessage { state, rung, ..message };
+        if self.waited_for().contains(&id) {
+            return;
+        }
         // Nobody may be watching.
         let _ = self.events.send(ChatEvent { peer, message, path, update: true });
     }
@@ -151,7 +173,11 @@ fn path(rung: Rung, hops: Option<u8>) -> PathReport {
     PathReport {
         rung,
         carrier: "mesh",
-        remote: hops.map_or_else(String::new, |hops| format!("{hops} hops")),
+        remote: match hops {
+            None => String::new(),
+            Some(1) => "1 hop".to_owned(),
+            Some(hops) => format!("{hops} hops"),
+        },
         rtt: Duration::ZERO,
         mtu_bytes: 0,
         loss: 0.0,
