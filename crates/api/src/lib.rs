@@ -43,7 +43,7 @@ pub use nearby::{NearbyDevice, NearbyEvent, Trust};
 pub use pairing::{PairAnswer, PairEvent, PairJoin, PairOpen, PairOutcome, SasEmoji};
 pub use path::{PathChange, PathInfo, PathReport, PingEvent, PingRequest, PingSummary, Rung};
 pub use peers::{Grant, GrantsChange, Peer, PeerChange};
-pub use status::{Mode, Phase, ShutdownEvent, ShutdownRequest, Status, Subsystem, SubsystemState};
+pub use status::{Health, Mode, Phase, ShutdownEvent, ShutdownRequest, Status, Subsystem, SubsystemState};
 pub use transfer::{
     AcceptPolicy, ReceiveEvent, ReceiveRequest, SendRequest, Transfer, TransferAnswer, TransferEvent,
     TransferOutcome, TransferState,

@@ -30,6 +30,8 @@
 //! | `GET /v1/mesh/trace/{peer}` | | [`MeshTrace`](crate::MeshTrace) |
 //! | `POST /v1/mesh/announce` | | [`MeshAnnounced`](crate::MeshAnnounced) |
 //! | `POST /v1/ping` | [`PingRequest`](crate::PingRequest) | lines of [`PingEvent`](crate::PingEvent) |
+//! | `GET /healthz` | | [`Health`](crate::Health), with status 503 if a part does not work |
+//! | `GET /metrics` | | Prometheus text format 0.0.4 |
 //! | `GET /v1/pipe/{peer}` | upgrade `honeylink-pipe`, then bytes | [`PIPE_RECEIPT`], or [`PIPE_BROKEN`] and [`ErrorBody`](crate::ErrorBody) |
 //! | `GET /v1/pipe-listen?peer=` | upgrade `honeylink-pipe`, at the end [`PIPE_RECEIPT`] | blocks: length as `u32` big-endian, bytes; length 0 ends |
 
@@ -69,6 +71,10 @@ pub const MESH_RADIOS: &str = "/v1/mesh/radios";
 pub const MESH_TRACE: &str = "/v1/mesh/trace";
 /// Announces this device in the mesh.
 pub const MESH_ANNOUNCE: &str = "/v1/mesh/announce";
+/// How each part does; also at the address of `metrics.listen`.
+pub const HEALTHZ: &str = "/healthz";
+/// What there is to measure; also at the address of `metrics.listen`.
+pub const METRICS: &str = "/metrics";
 /// Measures round trips.
 pub const PING: &str = "/v1/ping";
 /// Opens a byte pipe to a peer.

@@ -81,8 +81,17 @@ pub struct Subsystem {
     pub detail: Option<String>,
 }
 
-/// How a part of the node does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Answer of `GET /healthz`. The HTTP status is 200 up to `degraded` and 503 beyond.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// That of the worst part.
+    pub state: SubsystemState,
+    /// Every part, with why it is not healthy.
+    pub subsystems: Vec<Subsystem>,
+}
+
+/// How a part of the node does, best first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SubsystemState {
     /// Works.

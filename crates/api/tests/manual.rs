@@ -1,9 +1,9 @@
-//! Holds the JSON in `docs/manual/scripting.md` to the types: each line of a block marked "json TYPE" must read as that
-//! type and print as the same value, so that the manual never shows a field that is not there.
+//! Holds the JSON in the manual's chapters on scripting and monitoring to the types: each line of a block marked "json
+//! TYPE" must read as that type and print as the same value, so that the manual never shows a field that is not there.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of this test are no #[test] themselves")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of this test are no #[test] themselves")]
 
-use honeylink_api::{NearbyDevice, NearbyEvent, PairEvent, PingEvent, Status, TransferEvent};
+use honeylink_api::{Health, NearbyDevice, NearbyEvent, PairEvent, PingEvent, Status, TransferEvent};
 use serde_json::Value;
 
 /// Reads as `T`, then prints again.
@@ -13,8 +13,16 @@ fn through<T: serde::Serialize + serde::de::DeserializeOwned>(line: &str) -> Val
 
 #[test]
 fn every_example_is_a_value_of_its_type() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/manual/scripting.md");
-    let manual = std::fs::read_to_string(path).unwrap();
+    let mut checked = 0;
+    for chapter in ["scripting", "monitoring"] {
+        let path = format!("{}/../../docs/manual/{chapter}.md", env!("CARGO_MANIFEST_DIR"));
+        checked += check(&std::fs::read_to_string(path).unwrap());
+    }
+    assert!(checked >= 9, "only {checked} examples found");
+}
+
+/// Checks the examples of one chapter; how many there are.
+fn check(manual: &str) -> usize {
     let mut checked = 0;
     let mut of_type = None;
     for line in manual.lines() {
@@ -24,6 +32,7 @@ fn every_example_is_a_value_of_its_type() {
         }
         let Some(name) = of_type else { continue };
         let printed = match name {
+            "Health" => through::<Health>(line),
             "Status" => through::<Status>(line),
             "NearbyDevice" => through::<NearbyDevice>(line),
             "NearbyEvent" => through::<NearbyEvent>(line),
@@ -35,5 +44,5 @@ fn every_example_is_a_value_of_its_type() {
         assert_eq!(printed, serde_json::from_str::<Value>(line).unwrap(), "{name}");
         checked += 1;
     }
-    assert!(checked >= 8, "only {checked} examples found");
+    checked
 }

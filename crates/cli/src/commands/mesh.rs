@@ -71,9 +71,9 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
     app.config()?;
     let shown = args.action.ask(&app.client()).await?;
     if app.out.json {
-        app.out.json(&shown.json)?
+        app.out.json(&shown.json)?;
     } else {
-        app.out.lines(&shown.lines)?
+        app.out.lines(&shown.lines)?;
     }
     Ok(ExitCode::Ok)
 }

@@ -94,6 +94,11 @@ pub(crate) fn resolve(sources: &Sources) -> Result<Resolved, Vec<Problem>> {
     let config = build(&values).map_err(|why| {
         vec![Problem { origin: Origin::Default, kind: ProblemKind::Syntax(why.to_string()) }]
     })?;
+    if let Some(why) = config.metrics.refusal()
+        && let (Ok(key), Some((value, origin))) = (find_key("metrics.listen"), values.get("metrics.listen"))
+    {
+        return Err(vec![Problem::value(origin.clone(), key, value.to_string(), why)]);
+    }
     Ok(Resolved { config, values, file: sources.file.clone() })
 }
 

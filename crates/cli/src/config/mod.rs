@@ -36,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) transfer: Transfer,
     pub(crate) session: Session,
     pub(crate) mesh: Mesh,
+    pub(crate) metrics: Metrics,
     pub(crate) log: Log,
     pub(crate) daemon: Daemon,
 }
@@ -120,6 +121,26 @@ pub(crate) struct Mesh {
 impl Default for Mesh {
     fn default() -> Self {
         Self { enabled: true, relay: true, store: true, announce_s: 600, radios: Vec::new() }
+    }
+}
+
+/// `[metrics]`
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Metrics {
+    pub(crate) listen: String,
+    pub(crate) remote: bool,
+}
+
+impl Metrics {
+    /// What is wrong with the two together, as the end of a sentence.
+    fn refusal(&self) -> Option<String> {
+        let address: std::net::SocketAddr = self.listen.parse().ok()?;
+        let refused = !address.ip().to_canonical().is_loopback() && !self.remote;
+        refused.then(|| {
+            "everybody who reaches that address could read it: use 127.0.0.1, or allow it with metrics.remote = true"
+                .to_owned()
+        })
     }
 }
 

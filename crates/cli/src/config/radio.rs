@@ -326,7 +326,10 @@ mod tests {
         assert_eq!(check(&json!([least])), Ok(()));
         let radio: Radio = serde_json::from_value(least).unwrap();
         assert_eq!(radio.serial().unwrap().schedule().band.duty_ppm, 100_000);
-        assert_eq!(wrong(&json!({"port": "/dev/ttyUSB0"})), "radio 1: frequency_hz is missing: Centre of the channel.");
+        assert_eq!(
+            wrong(&json!({"port": "/dev/ttyUSB0"})),
+            "radio 1: frequency_hz is missing: Centre of the channel."
+        );
         let wrong = wrong(&json!({"frequency_hz": 869_525_000}));
         assert!(wrong.starts_with("radio 1: port is missing: The modem's serial port."), "{wrong}");
     }

@@ -50,6 +50,8 @@ pub(crate) enum Kind {
     Folder,
     /// A log level, or a filter as in `RUST_LOG`.
     LogFilter,
+    /// An IP address with a port, or nothing.
+    Address,
     /// Radio modems, each a table of [`radio::FIELDS`].
     Radios,
 }
@@ -133,6 +135,17 @@ pub(crate) const KEYS: &[Key] = &[
         name: "mesh.radios",
         kind: Kind::Radios,
         about: "Radio modems on serial ports, each as a table `[[mesh.radios]]`; its fields are below.",
+    },
+    Key {
+        name: "metrics.listen",
+        kind: Kind::Address,
+        about: "TCP address on which the daemon serves /metrics and /healthz, as 127.0.0.1:9464. Empty: none; both are \
+                on the socket of the local API in any case.",
+    },
+    Key {
+        name: "metrics.remote",
+        kind: Kind::Flag,
+        about: "Whether that address may be one that other machines reach. There is no password.",
     },
     Key {
         name: "log.level",
@@ -227,6 +240,7 @@ impl Kind {
             Self::Integer { min, max, unit } => format!("a whole number from {min} to {max} ({unit})"),
             Self::Decimal { min, max, unit } => format!("a number from {min} to {max} ({unit})"),
             Self::Folder => "a folder's path".to_owned(),
+            Self::Address => "an address as 127.0.0.1:9464 or [::1]:9464, or empty".to_owned(),
             Self::LogFilter => {
                 "error, warn, info, debug, trace or a filter such as \"info,honeylink=debug\"".to_owned()
             }
@@ -240,7 +254,9 @@ impl Kind {
     /// What is wrong with it, as for [`Kind::check`].
     pub(crate) fn read(&self, text: &str) -> Result<Value, String> {
         let value = match self {
-            Self::Text { .. } | Self::Choice(_) | Self::Folder | Self::LogFilter => Some(Value::from(text)),
+            Self::Text { .. } | Self::Choice(_) | Self::Folder | Self::Address | Self::LogFilter => {
+                Some(Value::from(text))
+            }
             Self::Flag => text.parse::<bool>().ok().map(Value::from),
             Self::Integer { .. } => text.replace('_', "").parse::<i64>().ok().map(Value::from),
             Self::Decimal { .. } => text.parse::<f64>().ok().map(Value::from),
@@ -264,6 +280,9 @@ impl Kind {
                 value.as_f64().is_some_and(|n| n >= f64::from(*min) && n <= f64::from(*max))
             }
             Self::Folder => value.is_string(),
+            Self::Address => {
+                value.as_str().is_some_and(|s| s.is_empty() || s.parse::<std::net::SocketAddr>().is_ok())
+            }
             Self::LogFilter => value.as_str().is_some_and(|s| !s.is_empty() && EnvFilter::try_new(s).is_ok()),
             Self::Radios => return radio::check(value).map_err(|wrong| wrong.to_string()),
         };

@@ -56,7 +56,7 @@ fn unknown_sections_wrong_places_and_broken_toml_are_errors() {
     assert_eq!(
         problems("[nod]\nx = 1\n"),
         [
-            "config.toml:1: unknown section [nod]; did you mean \"node\"?; sections are node, discovery, transfer, session, mesh, log, daemon"
+            "config.toml:1: unknown section [nod]; did you mean \"node\"?; sections are node, discovery, transfer, session, mesh, metrics, log, daemon"
         ]
     );
     assert_eq!(
@@ -157,7 +157,10 @@ fn a_radio_in_the_file_that_may_not_send_is_named_with_its_line_and_the_bands() 
     let start = "config.toml:10: mesh.radios: radio 2: 868650000 Hz is in no band of eu868";
     assert!(problem.starts_with(start) && problem.contains("869.4-869.65 MHz (10 %"), "{problem}");
     let missing = &problems("[[mesh.radios]]\nport = \"/dev/ttyUSB0\"\n")[0];
-    assert_eq!(missing, "config.toml:1: mesh.radios: radio 1: frequency_hz is missing: Centre of the channel.");
+    assert_eq!(
+        missing,
+        "config.toml:1: mesh.radios: radio 1: frequency_hz is missing: Centre of the channel."
+    );
 }
 
 #[test]
@@ -178,5 +181,25 @@ fn radios_can_be_set_in_every_layer() {
     assert_eq!(
         resolve(&sources).unwrap_err()[0].to_string(),
         "--set: mesh.radios: radio 1: it must be a table of its fields"
+    );
+}
+
+#[test]
+fn metrics_for_other_machines_must_be_allowed() {
+    let open = "[metrics]\nlisten = \"0.0.0.0:9464\"\n";
+    assert_eq!(
+        problems(open),
+        [
+            "config.toml:2: metrics.listen = \"0.0.0.0:9464\" is not allowed; everybody who reaches that address could read it: use \
+             127.0.0.1, or allow it with metrics.remote = true"
+        ]
+    );
+    let dir = tempfile::tempdir().unwrap();
+    for fine in [&format!("{open}remote = true\n"), "[metrics]\nlisten = \"[::1]:9464\"\n"] {
+        assert!(resolve(&sources(dir.path(), fine)).is_ok(), "{fine}");
+    }
+    let nowhere = "[metrics]\nlisten = \"localhost\"\n";
+    assert!(
+        problems(nowhere)[0].ends_with("it must be an address as 127.0.0.1:9464 or [::1]:9464, or empty")
     );
 }

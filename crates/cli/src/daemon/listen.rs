@@ -1,4 +1,5 @@
-//! The socket of the local API: made for its owner alone, replaced when stale, and its connections.
+//! The socket of the local API: made for its owner alone, replaced when stale. And the connections that come in, here
+//! and at the address of `metrics.listen`.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -6,10 +7,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use honeylink_api::ErrorCode;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::routes;
@@ -60,20 +63,43 @@ pub(super) fn bind(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
+/// Where connections come in.
+pub(super) enum Accept {
+    /// The whole API, for its owner.
+    Local(UnixListener),
+    /// These routes, for whoever reaches the address.
+    Tcp(TcpListener, Router),
+}
+
+/// A connection that came in.
+enum Accepted {
+    Local(UnixStream),
+    Tcp(TcpStream, Router),
+}
+
+impl Accept {
+    async fn next(&self) -> io::Result<Accepted> {
+        match self {
+            Self::Local(listener) => Ok(Accepted::Local(listener.accept().await?.0)),
+            Self::Tcp(listener, router) => Ok(Accepted::Tcp(listener.accept().await?.0, router.clone())),
+        }
+    }
+}
+
 /// Serves connections until the daemon closes.
-pub(super) fn serve(daemon: &Arc<Daemon>, listener: UnixListener) {
+pub(super) fn serve(daemon: &Arc<Daemon>, listener: Accept) {
     let daemon = daemon.clone();
     daemon.clone().tasks.spawn(async move {
         let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
             let Ok(permit) = room.clone().acquire_owned().await else { return };
             let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
+                accepted = listener.next() => accepted,
                 () = daemon.closing.cancelled() => return,
             };
             match accepted {
-                Ok((stream, _)) => {
-                    let connection = serve_one(daemon.clone(), stream);
+                Ok(accepted) => {
+                    let connection = serve_one(daemon.clone(), accepted);
                     daemon.tasks.spawn(async move {
                         connection.await;
                         drop(permit);
@@ -88,7 +114,11 @@ pub(super) fn serve(daemon: &Arc<Daemon>, listener: UnixListener) {
     });
 }
 
-async fn serve_one(daemon: Arc<Daemon>, stream: UnixStream) {
+async fn serve_one(daemon: Arc<Daemon>, accepted: Accepted) {
+    let stream = match accepted {
+        Accepted::Tcp(stream, router) => return talk(&daemon, stream, router).await,
+        Accepted::Local(stream) => stream,
+    };
     // The file's mode keeps others out; this keeps them out should the home have been opened up.
     let Ok(credentials) = stream.peer_cred() else { return };
     if credentials.uid() != rustix::process::geteuid().as_raw() && credentials.uid() != 0 {
@@ -97,11 +127,15 @@ async fn serve_one(daemon: Arc<Daemon>, stream: UnixStream) {
     }
     let own = i32::try_from(std::process::id()).is_ok_and(|own| credentials.pid() == Some(own));
     let _guest = (!own).then(|| Guest::new(&daemon));
-    let service = TowerToHyperService::new(routes::router(daemon.clone()));
+    talk(&daemon, stream, routes::router(daemon.clone())).await;
+}
+
+/// Answers the requests of one connection.
+async fn talk(daemon: &Daemon, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let served = tokio::select! {

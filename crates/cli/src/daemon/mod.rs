@@ -11,7 +11,7 @@
 //! | `routes`, `answer` | which handler serves what; how an answer looks |
 //! | `shutdown` | draining, persisting, cleanup, complete |
 //! | `failures` | the library's errors as API errors |
-//! | `health` | how each part does |
+//! | `health`, `metrics` | how each part does; what operators read |
 //! | the others | one area of the API each |
 
 mod answer;
@@ -22,6 +22,7 @@ mod files;
 mod health;
 mod listen;
 mod mesh;
+mod metrics;
 mod nearby;
 mod pairing;
 mod path;
@@ -41,6 +42,7 @@ use honeylink_api::{ErrorCode, Mode, Phase};
 
 use crate::config::{Config, Resolved};
 use crate::failure::Failure;
+use listen::Accept;
 use state::Daemon;
 
 /// A running node with its API.
@@ -53,6 +55,11 @@ pub(crate) struct Running {
 pub(crate) async fn start(home: &HomeLayout, resolved: Resolved, mode: Mode) -> Result<Running, Failure> {
     let socket = home.api_socket();
     listen::check_path(&socket)?;
+    // Before the node, which is not to be woken in vain. A single command is nothing to watch.
+    let watched = match mode {
+        Mode::Daemon => metrics::server::bind(&resolved.config.metrics).await?,
+        Mode::Command => None,
+    };
     let node = build(home, &resolved.config, mode).await?;
     // The node holds the home's lock from here on, so whatever socket lies there belongs to nobody.
     let listener = match listen::bind(&socket) {
@@ -65,7 +72,10 @@ pub(crate) async fn start(home: &HomeLayout, resolved: Resolved, mode: Mode) -> 
     let daemon = Arc::new(Daemon::new(node, home.clone(), resolved.config, mode).map_err(Failure::internal)?);
     tracing::info!(id = %daemon.node.id().short(), version = env!("CARGO_PKG_VERSION"), "node started");
     path::serve(&daemon)?;
-    listen::serve(&daemon, listener);
+    listen::serve(&daemon, Accept::Local(listener));
+    if let Some(watched) = watched {
+        metrics::server::serve(&daemon, watched);
+    }
     Ok(Running { daemon })
 }
 

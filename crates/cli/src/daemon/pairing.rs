@@ -99,9 +99,13 @@ async fn watch_code(
                 out.send(&PairEvent::Connected { id: peer.to_string(), name }).await;
             }
             Some(PairingEvent::Compare(prompt)) => put_question(daemon, prompt, out).await,
-            Some(PairingEvent::Paired(record)) => return Ok(paired(&record, began.elapsed())),
+            Some(PairingEvent::Paired(record)) => {
+                daemon.meter.paired(Some(began.elapsed()));
+                return Ok(paired(&record, began.elapsed()));
+            }
             Some(PairingEvent::NotRecorded(error)) => return Ok(failed(failures::record(&error))),
             Some(PairingEvent::Failed(error)) => {
+                daemon.meter.paired(None);
                 let error = failures::ceremony(&error);
                 // The lock outlives the code, so nobody can use it any more.
                 if error.code == ErrorCode::PairingLocked {
@@ -149,6 +153,7 @@ pub(super) async fn join(
                 Some(prompt) = asked.recv() => put_question(&guest, prompt, &out).await,
             }
         };
+        guest.meter.paired(outcome.is_ok().then(|| began.elapsed()));
         let outcome = match outcome {
             Ok(record) => paired(&record, began.elapsed()),
             Err(error) => failed(error),

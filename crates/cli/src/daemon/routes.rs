@@ -14,7 +14,7 @@ use honeylink_api::{
 
 use super::answer::ApiError;
 use super::state::Daemon;
-use super::{chat, devices, files, mesh, nearby, pairing, path, pipe, shutdown, status};
+use super::{chat, devices, files, mesh, metrics, nearby, pairing, path, pipe, shutdown, status};
 
 /// The whole API.
 pub(super) fn router(daemon: Arc<Daemon>) -> Router {
@@ -44,6 +44,8 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
         .route(at::MESH_RADIOS, get(mesh::radios))
         .route("/v1/mesh/trace/{peer}", get(mesh::trace))
         .route(at::MESH_ANNOUNCE, post(mesh::announce))
+        .route(at::HEALTHZ, get(metrics::healthz))
+        .route(at::METRICS, get(metrics::metrics))
         .route(at::PING, post(path::ping))
         .route("/v1/pipe/{peer}", get(pipe::open))
         .route(at::PIPE_LISTEN, get(pipe::take))

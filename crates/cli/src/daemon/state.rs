@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::failures;
+use super::metrics::Meter;
 use crate::config::Config;
 
 /// How long the last answers may take to leave after the node has ended.
@@ -33,6 +34,7 @@ pub(super) struct Daemon {
     pub(super) chat: Chat,
     pub(super) pipes: Pipes,
     pub(super) files: Files,
+    pub(super) meter: Meter,
     /// The question about the short string that waits for an answer, if any. One person, one question.
     pub(super) question: Mutex<Option<oneshot::Sender<bool>>>,
     /// Work that must be over before the process is: connections and background services.
@@ -59,6 +61,7 @@ impl Daemon {
             chat,
             pipes,
             files,
+            meter: Meter::default(),
             question: Mutex::new(None),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),

@@ -6,6 +6,7 @@
 
 pub mod memory;
 pub(crate) mod quic;
+mod quic_meter;
 pub mod serial;
 pub(crate) mod tcp;
 

@@ -18,9 +18,10 @@ use iroh::endpoint::{
 use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::quic_meter::Meter;
 use super::{BINDING_LABEL, ConnLost, PathReport, RecvStream, Rung, SendStream, Side};
 use crate::discovery::interfaces::{self, Interface};
-use crate::node::Reach;
+use crate::node::{Reach, Traffic};
 
 /// Dialling one device takes at most this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -68,6 +69,7 @@ pub enum BindError {
 pub(crate) struct QuicCarrier {
     endpoint: Endpoint,
     reach: Reach,
+    meter: Meter,
 }
 
 impl QuicCarrier {
@@ -104,7 +106,7 @@ impl QuicCarrier {
             .bind_addr_with_opts(SocketAddr::from((v6, port)), opts(prefix6).set_is_required(false))
             .map_err(|e| refused(e.to_string()))?;
         let endpoint = builder.bind().await.map_err(|e| refused(format!("{e:#}")))?;
-        Ok(Self { endpoint, reach })
+        Ok(Self { endpoint, reach, meter: Meter::default() })
     }
 
     /// The addresses of the sockets, as bound.
@@ -125,7 +127,9 @@ impl QuicCarrier {
         }
         let connecting = self.endpoint.connect(target, alpn);
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(conn)) => QuicConn::new(conn).ok_or_else(|| ConnLost::Transport("unusable key".into())),
+            Ok(Ok(conn)) => {
+                QuicConn::counted(conn, &self.meter).ok_or_else(|| ConnLost::Transport("unusable key".into()))
+            }
             Ok(Err(error)) => Err(ConnLost::Transport(format!("{error:#}"))),
             Err(_) => Err(ConnLost::TimedOut),
         }
@@ -145,12 +149,19 @@ impl QuicCarrier {
             // Not even refused: a refusal is a packet too, and would leave the network this node keeps to.
             incoming.ignore();
         };
+        let meter = self.meter.clone();
         Some(async move {
             let conn = incoming.await.map_err(|e| ConnLost::Transport(format!("{e:#}")))?;
             let alpn = conn.alpn().to_vec();
-            let conn = QuicConn::new(conn).ok_or_else(|| ConnLost::Transport("unusable key".into()))?;
+            let conn =
+                QuicConn::counted(conn, &meter).ok_or_else(|| ConnLost::Transport("unusable key".into()))?;
             Ok((conn, alpn))
         })
+    }
+
+    /// What went over this carrier's connections so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.meter.traffic()
     }
 
     pub(crate) async fn close(&self) {
@@ -207,6 +218,11 @@ pub(crate) struct QuicConn {
 }
 
 impl QuicConn {
+    fn counted(conn: Connection, meter: &Meter) -> Option<Self> {
+        meter.follow(&conn);
+        Self::new(conn)
+    }
+
     fn new(inner: Connection) -> Option<Self> {
         let peer = DeviceId::from_bytes(*inner.remote_id().as_bytes()).ok()?;
         Some(Self { inner, peer })

@@ -66,10 +66,15 @@ async fn accept_quic(inner: &Arc<Inner>) {
         inner.clone().tasks.spawn(async move {
             let _permit = permit;
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-                Ok(Ok((conn, alpn))) => arrived(&inner, Conn::Quic(conn), &alpn),
+                Ok(Ok((conn, alpn))) => {
+                    inner.meter.accepted(true);
+                    arrived(&inner, Conn::Quic(conn), &alpn);
+                    return;
+                }
                 Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
                 Err(_) => tracing::debug!("a handshake took too long"),
             }
+            inner.meter.accepted(false);
         });
     }
 }

@@ -291,6 +291,7 @@ impl NodeBuilder {
             pairing: Arc::new(PairingHub::new(desk_rng)),
             mesh: mesh.as_ref().map(|mesh| mesh.shared.clone()),
             strangers: Arc::new(Semaphore::new(STRANGER_CONNECTIONS_MAX)),
+            meter: super::stats::Meter::default(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             over: CancellationToken::new(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use honeylink_core::identity::DeviceId;
 use honeylink_core::wire::link::CloseCode;
+use tokio::time::Instant;
 
 use super::{Carriers, Inner, Reach};
 use crate::carrier::{ALPN_LINK, Conn, ConnLost};
@@ -44,7 +45,10 @@ impl Inner {
                     let why = "no address is known; is it switched on and on this network?";
                     return Err(ConnLost::Transport(why.into()));
                 }
-                Ok(Conn::Quic(quic.connect(peer, &addrs, alpn).await?))
+                let began = Instant::now();
+                let dialled = quic.connect(peer, &addrs, alpn).await;
+                self.meter.dialled(dialled.is_ok().then(|| began.elapsed()));
+                Ok(Conn::Quic(dialled?))
             }
             Carriers::Memory(network) => {
                 let binding = self.random();

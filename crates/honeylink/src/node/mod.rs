@@ -10,6 +10,7 @@ mod nearby;
 mod pairing;
 mod peers;
 mod pool;
+mod stats;
 mod target;
 mod ways;
 
@@ -30,6 +31,7 @@ pub use self::builder::{BuildError, NodeBuilder, Reach};
 pub use self::listen::Listener;
 pub use self::pairing::{FetchStream, JoinError, PairingEvent, PairingOpening, PairingOptions};
 use self::pool::Pool;
+pub use self::stats::{DURATION_EDGES_MS, Durations, LinkTotals, NodeStats, Traffic};
 pub use self::target::{ConnectError, InvalidTicket, ListenError, Target, Ticket};
 pub use self::ways::{WayChanged, Ways};
 use crate::carrier::memory::MemoryNetwork;
@@ -94,6 +96,7 @@ pub(crate) struct Inner {
     mesh: Option<Arc<crate::mesh::Shared>>,
     /// Room for connections of devices that are not paired.
     strangers: Arc<Semaphore>,
+    meter: stats::Meter,
     tasks: TaskTracker,
     /// No new work.
     stop: CancellationToken,
@@ -354,6 +357,7 @@ impl Inner {
             if inner.over.run_until_cancelled(driver).await.is_none() {
                 shared.abandon(CloseCode::Shutdown, "shutting down");
             }
+            inner.meter.link_ended(&shared.stats());
             inner.pool.remove_link(&shared.peer(), &shared.id());
         });
     }

@@ -1,0 +1,82 @@
+//! Counts what went over a carrier's QUIC connections, those that are closed included, without keeping one open.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::FutureExt as _;
+use iroh::endpoint::{Closed, Connection, ConnectionStats, WeakConnectionHandle};
+
+use crate::node::Traffic;
+
+/// Becomes the last word of a connection; nothing if it was gone before it was followed.
+type Ending = Pin<Box<dyn Future<Output = Option<Closed>> + Send>>;
+
+struct Followed {
+    conn: WeakConnectionHandle,
+    ending: Ending,
+}
+
+#[derive(Default)]
+struct Counted {
+    /// Connections that were open when last looked at: those that are closed are counted and forgotten at each look, and
+    /// each new connection is a look.
+    open: Vec<Followed>,
+    closed: Traffic,
+}
+
+/// See the module's doc. Clones count together.
+#[derive(Clone, Default)]
+pub(super) struct Meter {
+    counted: Arc<Mutex<Counted>>,
+}
+
+impl std::fmt::Debug for Meter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Meter").field("open", &self.counted().open.len()).finish_non_exhaustive()
+    }
+}
+
+impl Meter {
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts what goes over this connection from now on.
+    pub(super) fn follow(&self, conn: &Connection) {
+        let conn = conn.weak_handle();
+        let ending: Ending = Box::pin(conn.closed());
+        let mut counted = self.counted();
+        counted.look();
+        counted.open.push(Followed { conn, ending });
+    }
+
+    pub(super) fn traffic(&self) -> Traffic {
+        let mut counted = self.counted();
+        counted.look();
+        let open = counted.open.iter().filter_map(|followed| followed.conn.upgrade());
+        open.map(|conn| traffic(&conn.stats())).fold(counted.closed, Traffic::and)
+    }
+}
+
+impl Counted {
+    fn look(&mut self) {
+        let closed = &mut self.closed;
+        self.open.retain_mut(|followed| match followed.ending.as_mut().now_or_never() {
+            Some(last) => {
+                *closed = last.map_or(*closed, |last| closed.and(traffic(&last.stats)));
+                false
+            }
+            None => true,
+        });
+    }
+}
+
+const fn traffic(stats: &ConnectionStats) -> Traffic {
+    Traffic {
+        sent_bytes: stats.udp_tx.bytes,
+        received_bytes: stats.udp_rx.bytes,
+        sent: stats.udp_tx.datagrams,
+        received: stats.udp_rx.datagrams,
+        lost: stats.lost_packets,
+    }
+}

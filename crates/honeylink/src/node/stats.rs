@@ -1,0 +1,198 @@
+//! What a node has done since its start, in numbers (requirement NO4): for metrics and health checks.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Carriers, Inner, Node};
+use crate::link::LinkStats;
+
+/// Upper edges of the buckets of [`Durations`], milliseconds: two or three for each power of ten, from what a LAN takes
+/// to what a person gives up after.
+pub const DURATION_EDGES_MS: [u64; 14] =
+    [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000];
+
+/// How long something took, each time: a histogram.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Durations {
+    /// How many were not longer than the edge with the same place in [`DURATION_EDGES_MS`], and longer than the one
+    /// before; the last counts those beyond every edge.
+    pub buckets: [u64; DURATION_EDGES_MS.len() + 1],
+    /// All of them together.
+    pub sum: Duration,
+}
+
+impl Durations {
+    /// Counts one.
+    pub fn add(&mut self, took: Duration) {
+        let ms = took.as_micros().div_ceil(1000);
+        let place = DURATION_EDGES_MS.iter().position(|edge| ms <= u128::from(*edge));
+        if let Some(count) = self.buckets.get_mut(place.unwrap_or(DURATION_EDGES_MS.len())) {
+            *count += 1;
+        }
+        self.sum += took;
+    }
+
+    /// How many there were.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+}
+
+/// What went over a carrier's connections, closed ones included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Bytes sent, below encryption: with everything that UDP carries.
+    pub sent_bytes: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+    /// UDP datagrams sent.
+    pub sent: u64,
+    /// UDP datagrams received.
+    pub received: u64,
+    /// Packets sent and lost on the way.
+    pub lost: u64,
+}
+
+impl Traffic {
+    /// The sum.
+    #[must_use]
+    pub(crate) const fn and(self, other: Self) -> Self {
+        Self {
+            sent_bytes: self.sent_bytes + other.sent_bytes,
+            received_bytes: self.received_bytes + other.received_bytes,
+            sent: self.sent + other.sent,
+            received: self.received + other.received,
+            lost: self.lost + other.lost,
+        }
+    }
+}
+
+/// What links carried, closed ones included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkTotals {
+    /// Messages sent.
+    pub messages_sent: u64,
+    /// Messages received.
+    pub messages_received: u64,
+    /// Bytes of messages sent.
+    pub bytes_sent: u64,
+    /// Bytes of messages received.
+    pub bytes_received: u64,
+    /// Messages sent once more after a link was taken up on another connection.
+    pub resent: u64,
+    /// Times a link was taken up on another connection.
+    pub resumes: u64,
+    /// Datagrams that came and that the application did not take.
+    pub datagrams_dropped: u64,
+}
+
+impl LinkTotals {
+    const fn add(&mut self, link: &LinkStats) {
+        self.messages_sent += link.messages_sent;
+        self.messages_received += link.messages_received;
+        self.bytes_sent += link.bytes_sent;
+        self.bytes_received += link.bytes_received;
+        self.resent += link.messages_resent;
+        self.resumes += link.resumes;
+        self.datagrams_dropped += link.datagrams_dropped;
+    }
+}
+
+/// A node since its start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeStats {
+    /// The network; zero in memory.
+    pub traffic: Traffic,
+    /// Connections that others made to this device, strangers included.
+    pub accepted: u64,
+    /// Connections that others began and did not bring about.
+    pub accepts_failed: u64,
+    /// Connections this device made, and how long that took.
+    pub dials: Durations,
+    /// Connections it could not make.
+    pub dials_failed: u64,
+    /// Links that are open now.
+    pub links: usize,
+    /// What links carried.
+    pub carried: LinkTotals,
+}
+
+/// Where a node counts.
+#[derive(Debug, Default)]
+pub(super) struct Meter {
+    counted: Mutex<Counted>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Counted {
+    accepted: u64,
+    accepts_failed: u64,
+    dials: Durations,
+    dials_failed: u64,
+    /// Of links that are closed.
+    carried: LinkTotals,
+}
+
+impl Meter {
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn accepted(&self, done: bool) {
+        let mut counted = self.counted();
+        if done { counted.accepted += 1 } else { counted.accepts_failed += 1 }
+    }
+
+    /// A device was dialled: how long it took, if it worked.
+    pub(super) fn dialled(&self, took: Option<Duration>) {
+        let mut counted = self.counted();
+        match took {
+            Some(took) => counted.dials.add(took),
+            None => counted.dials_failed += 1,
+        }
+    }
+
+    pub(super) fn link_ended(&self, link: &LinkStats) {
+        self.counted().carried.add(link);
+    }
+}
+
+impl Node {
+    /// What this node has done since its start.
+    #[must_use]
+    pub fn stats(&self) -> NodeStats {
+        self.inner.stats()
+    }
+}
+
+impl Inner {
+    fn stats(&self) -> NodeStats {
+        let links = self.pool.links();
+        let Counted { accepted, accepts_failed, dials, dials_failed, mut carried } = *self.meter.counted();
+        for link in &links {
+            carried.add(&link.stats());
+        }
+        let traffic = match &self.carriers {
+            Carriers::Quic(quic) => quic.traffic(),
+            Carriers::Memory(_) => Traffic::default(),
+        };
+        NodeStats { traffic, accepted, accepts_failed, dials, dials_failed, links: links.len(), carried }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_is_counted_under_the_first_edge_that_is_not_shorter() {
+        let mut durations = Durations::default();
+        for us in [0, 1_000, 1_001, 30_000_000, 31_000_000] {
+            durations.add(Duration::from_micros(us));
+        }
+        assert_eq!((durations.buckets[0], durations.buckets[1]), (2, 1));
+        assert_eq!(durations.buckets[13..], [1, 1]);
+        assert_eq!((durations.count(), durations.sum), (5, Duration::from_micros(61_002_001)));
+    }
+}
