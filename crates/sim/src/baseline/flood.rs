@@ -18,8 +18,6 @@ pub(super) const OVERHEAD_BYTES: usize = 32;
 pub(super) const ACK_BYTES: usize = 28;
 /// How often a message is sent at most.
 pub(super) const TRIES_MAX: u8 = 3;
-/// How long to wait for an acknowledgement, in frames of the message's length, and at least.
-pub(super) const PATIENCE_FRAMES: u64 = 120;
 /// The random pause before repeating, in frames.
 const PAUSE_FRAMES: u64 = 8;
 /// More hops than any path needs: a frame that goes on for ever would be a fault of this model.
@@ -82,7 +80,7 @@ impl Flood {
         let length = length(&packet);
         self.station.is_new(&packet);
         self.station.transmit(&packet, length, class(&packet));
-        let patience = PATIENCE_FRAMES * self.station.airtime_us(length);
+        let patience = self.station.patience_us(length);
         self.station.later(now, patience, Job::TryAgain(number));
     }
 

@@ -6,14 +6,14 @@
 //! to three tries. The routing of direct messages by one remembered next hop, which came with its version 2.6, is not
 //! modelled: this is the managed flood that it falls back to, and that everything but direct messages uses.
 //!
-//! **Given away:** seven hops, the most its frame can count, where three are its default; a wait for the acknowledgement of
-//! 120 frames, which is longer than its own and sends less again; no position, telemetry or node information.
+//! **Given away:** seven hops, the most its frame can count, where three are its default; a wait for the acknowledgement that
+//! suits the network's diameter, which is longer than its own and sends less again; no position, telemetry or node information.
 
 use std::collections::BTreeMap;
 
 use honeylink_core::time::{Deadline, Time};
 
-use super::flood::{Open, PATIENCE_FRAMES, TRIES_MAX, acknowledgement, class, deliver, length, settle};
+use super::flood::{Open, TRIES_MAX, acknowledgement, class, deliver, length, settle};
 use super::packet::{ANYBODY, Kind, Packet};
 use super::station::Station;
 use crate::device::{Device, Errand, Input, NodeId, Output, Quality, Step};
@@ -84,7 +84,7 @@ impl ManagedFlood {
         self.station.is_new(&packet);
         let length = length(&packet);
         self.station.transmit(&packet, length, class(&packet));
-        let patience = PATIENCE_FRAMES * self.station.airtime_us(length);
+        let patience = self.station.patience_us(length);
         self.station.later(now, patience, Job::TryAgain(number));
     }
 

@@ -11,8 +11,8 @@
 //! Length on the air: a message of n bytes `6 + 16 ceil((5 + n) / 16)` and a byte for each hop; an acknowledgement 6 and
 //! the path; a path of p hops `6 + 16 ceil((6 + p) / 16)` and the path it takes itself.
 //!
-//! **Given away:** hashes of one byte collide in networks of this size; here they do not. The wait for a flood's answer is
-//! 120 frames and not 16, which is too short for a network of this diameter and would send everything again. The "rx
+//! **Given away:** hashes of one byte collide in networks of this size; here they do not. The wait for a flood's answer suits
+//! the network's diameter, 120 frames and more; its own is 16 and would send everything again. The "rx
 //! delay", by which a weak copy of a flood waits for a stronger one, is off by default and on here, because it finds better
 //! paths. Repeaters announce themselves every 12 hours; here nobody does. Tables of what was seen hold thousands, not 128.
 
@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use honeylink_core::time::{Deadline, Time};
 
-use super::flood::{PATIENCE_FRAMES, class, deliver};
+use super::flood::{class, deliver};
 use super::packet::{ANYBODY, Kind, Packet};
 use super::station::Station;
 use crate::device::{Device, Errand, Input, MessageId, NodeId, Output, Quality, Step};
@@ -96,7 +96,7 @@ impl SourceRoute {
         self.station.transmit(&packet, length, class(&packet));
         let patience = match &path {
             Some(path) => DIRECT_WAIT_US + (6 * airtime_us + DIRECT_WAIT_HOP_US) * (path.len() as u64 + 1),
-            None => PATIENCE_FRAMES * airtime_us,
+            None => self.station.patience_us(length),
         };
         self.open.insert(id, open);
         self.tries.insert(number, id);

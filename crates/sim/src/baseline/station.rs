@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use core::time::Duration;
 use honeylink_core::time::{Deadline, Time};
 
-use super::packet::{Kind, Packet};
+use super::packet::Packet;
 use crate::chance::{Chance, Purpose, blend};
 use crate::device::{Class, NodeId, Output, PortId};
 use crate::plan::Plan;
@@ -13,6 +13,15 @@ use crate::radio::Settings;
 
 /// Packets remembered as seen. Ample for the runs that are published; the real ones remember fewer.
 const SEEN_MAX: usize = 8_192;
+
+/// Frames to wait for the answer to a flood in a network of [`PATIENCE_NODES`] nodes or less: there and back across it.
+const PATIENCE_FRAMES: f64 = 120.0;
+const PATIENCE_NODES: f64 = 200.0;
+
+/// The wait that suits a network: its diameter grows with the root of its size.
+fn patience_frames(nodes: usize) -> u64 {
+    (PATIENCE_FRAMES * (nodes as f64 / PATIENCE_NODES).max(1.0).sqrt()) as u64
+}
 
 /// A node's plumbing. `J` is what its timers remind it of.
 pub(super) struct Station<J> {
@@ -23,8 +32,10 @@ pub(super) struct Station<J> {
     jobs: BTreeMap<(Time, u64), J>,
     jobs_begun: u64,
     tokens: u64,
-    seen: BTreeSet<(Kind, NodeId, u32)>,
-    seen_order: VecDeque<(Kind, NodeId, u32)>,
+    /// How long to wait for the answer to a flood, in frames of its length.
+    patience_frames: u64,
+    seen: BTreeSet<u64>,
+    seen_order: VecDeque<u64>,
 }
 
 impl<J> Station<J> {
@@ -38,6 +49,7 @@ impl<J> Station<J> {
             jobs_begun: 0,
             // A number of the last life must not be taken for one of this.
             tokens: u64::from(life) << 40,
+            patience_frames: patience_frames(plan.nodes.len()),
             seen: BTreeSet::new(),
             seen_order: VecDeque::new(),
         }
@@ -50,7 +62,8 @@ impl<J> Station<J> {
 
     /// Remembers a packet; false if it was known.
     pub(super) fn is_new(&mut self, packet: &Packet) -> bool {
-        let key = (packet.kind, packet.origin, packet.id);
+        // One number, because every copy of every flood asks: kinds are few, and nodes fewer than 2^29.
+        let key = (packet.kind as u64) << 61 | u64::from(packet.origin.0) << 32 | u64::from(packet.id);
         if !self.seen.insert(key) {
             return false;
         }
@@ -91,6 +104,11 @@ impl<J> Station<J> {
         self.settings.airtime_us(length)
     }
 
+    /// How long to wait for the answer to a flooded frame of this length, in microseconds.
+    pub(super) fn patience_us(&self, length: usize) -> u64 {
+        self.patience_frames * self.airtime_us(length)
+    }
+
     /// Reminds of `job` after so many microseconds.
     pub(super) fn later(&mut self, now: Time, after_us: u64, job: J) -> (Time, u64) {
         self.jobs_begun += 1;
@@ -118,7 +136,6 @@ impl<J> Station<J> {
     }
 
     pub(super) fn state_bytes(&self) -> usize {
-        self.seen.len() * 2 * size_of::<(Kind, NodeId, u32)>()
-            + self.jobs.len() * size_of::<((Time, u64), J)>()
+        self.seen.len() * 2 * size_of::<u64>() + self.jobs.len() * size_of::<((Time, u64), J)>()
     }
 }

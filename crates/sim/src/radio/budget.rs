@@ -13,21 +13,28 @@ pub const HOUR_US: u64 = 3_600_000_000;
 #[derive(Clone, Debug, Default)]
 pub struct Rolling {
     sent: VecDeque<(Moment, Moment)>,
+    /// Airtime of all that is in the list.
+    total_us: u64,
 }
 
 impl Rolling {
     /// The radio was on the air from `start` to `end`, later than everything before.
     pub fn add(&mut self, start: Moment, end: Moment) {
         self.sent.push_back((start, end));
+        self.total_us += end.since_us(start);
     }
 
     /// Airtime within the `span_us` that end at `now`, in microseconds. Forgets what lies before them.
     pub fn used_us(&mut self, now: Moment, span_us: u64) -> u64 {
         let from = Moment(now.0.saturating_sub(span_us));
-        while self.sent.front().is_some_and(|(_, end)| *end <= from) {
+        while let Some((start, end)) = self.sent.front().copied().filter(|(_, end)| *end <= from) {
+            self.total_us -= end.since_us(start);
             self.sent.pop_front();
         }
-        self.sent.iter().map(|(start, end)| (*end).min(now).since_us((*start).max(from))).sum()
+        // Only the first can reach back over the beginning, and only the last ones beyond the end.
+        let before = self.sent.front().map_or(0, |(start, _)| from.since_us(*start));
+        let after = self.sent.iter().rev().take_while(|(_, end)| *end > now);
+        self.total_us - before - after.map(|(start, end)| end.since_us((*start).max(now))).sum::<u64>()
     }
 }
 
