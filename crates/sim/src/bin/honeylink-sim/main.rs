@@ -51,7 +51,10 @@ fn obey(args: &[&str]) -> Result<(), String> {
         ["replay", file] => ci::replay(file, None),
         ["replay", file, lines] => ci::replay(file, Some(lines)),
         #[cfg(feature = "bug-plant")]
-        ["bugs"] => bugs::report().map(drop),
+        ["bugs"] => match bugs::report() {
+            (_, missed) if missed.is_empty() => Ok(()),
+            (_, missed) => Err(format!("not found: {}", missed.join(", "))),
+        },
         ["compare", nodes, seeds] => compare(size(nodes)?, number(seeds)?),
         ["report", root, json, seeds, minutes, nodes @ ..] if !nodes.is_empty() => {
             let counts = nodes.iter().map(|count| size(count)).collect::<Result<_, _>>()?;
