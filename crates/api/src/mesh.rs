@@ -265,6 +265,22 @@ pub struct MeshWay {
     pub age_s: u64,
 }
 
+/// A device that announced itself in the mesh, as listed by `GET /v1/mesh/devices`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeshDevice {
+    /// Device id, 64 hex digits; proved by its signature.
+    pub id: String,
+    /// The name it is known by here; absent for a device that is not paired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What it offers the mesh: `relay`, `store`, `gateway`, `constrained`.
+    pub offers: Vec<String>,
+    /// Hops its announce took to here, as the last relay said.
+    pub hops: u8,
+    /// When it was last heard, seconds ago.
+    pub heard_s: u64,
+}
+
 /// Answer of `GET /v1/mesh/trace/{peer}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MeshTrace {

@@ -26,6 +26,7 @@
 //! | `GET /v1/chat/watch?peer=` | | lines of [`ChatEvent`](crate::ChatEvent) |
 //! | `GET /v1/mesh/stats` | | [`MeshStats`](crate::MeshStats) |
 //! | `GET /v1/mesh/routes` | | list of [`MeshRoute`](crate::MeshRoute) |
+//! | `GET /v1/mesh/devices` | | list of [`MeshDevice`](crate::MeshDevice) |
 //! | `GET /v1/mesh/radios` | | list of [`MeshRadio`](crate::MeshRadio) |
 //! | `GET /v1/mesh/trace/{peer}` | | [`MeshTrace`](crate::MeshTrace) |
 //! | `POST /v1/mesh/announce` | | [`MeshAnnounced`](crate::MeshAnnounced) |
@@ -65,6 +66,8 @@ pub const CHAT_WATCH: &str = "/v1/chat/watch";
 pub const MESH_STATS: &str = "/v1/mesh/stats";
 /// Every destination in the mesh with its best way.
 pub const MESH_ROUTES: &str = "/v1/mesh/routes";
+/// Devices that announced themselves in the mesh.
+pub const MESH_DEVICES: &str = "/v1/mesh/devices";
 /// The radios of the mesh.
 pub const MESH_RADIOS: &str = "/v1/mesh/radios";
 /// What is known of the way to a device in the mesh.

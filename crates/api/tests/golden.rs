@@ -220,6 +220,14 @@ fn the_mesh_has_the_promised_names() {
             r#""sent":7,"unsent":1,"malformed":0,"restarts":0}"#
         ),
     );
+    let heard = MeshDevice {
+        id: "ab".into(),
+        name: None,
+        offers: vec!["relay".into(), "store".into()],
+        hops: 2,
+        heard_s: 9,
+    };
+    pin(&heard, r#"{"id":"ab","offers":["relay","store"],"hops":2,"heard_s":9}"#);
     pin(&MeshAnnounced { ports: 2 }, r#"{"ports":2}"#);
 }
 

@@ -3,7 +3,9 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of this test are no #[test] themselves")]
 
-use honeylink_api::{Health, NearbyDevice, NearbyEvent, PairEvent, PingEvent, Status, TransferEvent};
+use honeylink_api::{
+    ChatEvent, Health, MeshRoute, NearbyDevice, NearbyEvent, PairEvent, PingEvent, Status, TransferEvent,
+};
 use serde_json::Value;
 
 /// Reads as `T`, then prints again.
@@ -18,7 +20,7 @@ fn every_example_is_a_value_of_its_type() {
         let path = format!("{}/../../docs/manual/{chapter}.md", env!("CARGO_MANIFEST_DIR"));
         checked += check(&std::fs::read_to_string(path).unwrap());
     }
-    assert!(checked >= 9, "only {checked} examples found");
+    assert!(checked >= 12, "only {checked} examples found");
 }
 
 /// Checks the examples of one chapter; how many there are.
@@ -32,6 +34,8 @@ fn check(manual: &str) -> usize {
         }
         let Some(name) = of_type else { continue };
         let printed = match name {
+            "ChatEvent" => through::<ChatEvent>(line),
+            "MeshRoute" => through::<MeshRoute>(line),
             "Health" => through::<Health>(line),
             "Status" => through::<Status>(line),
             "NearbyDevice" => through::<NearbyDevice>(line),

@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::io::Write as _;
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -95,12 +96,39 @@ fn a_message_goes_over_the_device_between_and_everybody_is_told_how() {
         (&["mesh", "routes"], "carl"),
         (&["mesh", "trace", "carl"], "bert"),
         (&["mesh", "radios"], "no radio is configured"),
+        (&["mesh", "devices"], "bert"),
         (&["status"], "mesh     1 neighbour"),
     ] {
         let run = anna.run(args).exits(0);
         assert!(run.out.contains(shown), "{run:?}");
     }
     anna.run(&["mesh", "trace", "nobody"]).exits(4).says("nobody");
+    commands_in_a_chat(&anna);
+}
+
+/// The same, typed while talking; a mistake does not end the conversation.
+fn commands_in_a_chat(anna: &Device) {
+    let mut chat = anna.command(&["chat", "carl", "--timeout", "60"]);
+    let mut chat = chat.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let typed = "/help\n/mesh trace\n/mesh trace nobody\n/mesh fly\n/mesh routes\nstill here\n/quit\n";
+    chat.stdin.take().unwrap().write_all(typed.as_bytes()).unwrap();
+    let output = chat.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{said}");
+    for what in [
+        "/mesh trace DEVICE",
+        "carl, mesh address",
+        "nobody",
+        "after /mesh comes one of",
+        "delivered to carl, mesh",
+    ] {
+        assert!(said.contains(what), "{what:?} in {said}");
+    }
+    assert_eq!(
+        said.lines().filter(|line| line.starts_with("TO ") || line.starts_with("THROUGH ")).count(),
+        2,
+        "{said}"
+    );
 }
 
 #[test]

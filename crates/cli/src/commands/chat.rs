@@ -104,7 +104,7 @@ fn looks_like_a_command(word: &str) -> bool {
 const HELP: [&str; 6] = [
     "/path              the way bytes go to the other device now",
     "/mesh trace        the ways to it over the mesh; /mesh trace DEVICE to another",
-    "/mesh stats        neighbours, messages, frames; also /mesh routes, radios, announce",
+    "/mesh stats        neighbours, messages, frames; also /mesh routes, devices, radios, announce",
     "/help              this",
     "/quit or Ctrl-D    end",
     "//text             a message that begins with /",

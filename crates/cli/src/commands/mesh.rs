@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use honeylink_api::client::Client;
 use honeylink_api::{
-    ExitCode, MeshAnnounced, MeshNeighbour, MeshRadio, MeshRoute, MeshStats, MeshTrace, MeshWay, RadioState,
-    routes,
+    ExitCode, MeshAnnounced, MeshDevice, MeshNeighbour, MeshRadio, MeshRoute, MeshStats, MeshTrace, MeshWay,
+    RadioState, routes,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -21,6 +21,7 @@ Examples:
   honeylink mesh stats                neighbours, messages, frames, what was dropped and why
   honeylink mesh routes               every device a way leads to
   honeylink mesh trace studio         the ways to one device
+  honeylink mesh devices              who announced itself, and what it offers
   honeylink mesh radios               each modem, and the airtime that is left
   honeylink mesh announce             say now that this device is there
   honeylink mesh routes --json | jq -r '.[] | select(.way.hops > 1) | .name'";
@@ -49,6 +50,8 @@ pub(crate) enum Action {
         #[arg(value_name = "PEER")]
         peer: String,
     },
+    /// Devices that announced themselves lately, paired or not
+    Devices,
     /// Each radio: its modem, its channel, the airtime used and left
     Radios,
     /// Announce this device now
@@ -80,7 +83,7 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
 
 impl Action {
     /// Words of this verb, for the help inside `chat`.
-    pub(super) const WORDS: &'static str = "stats, routes, trace [DEVICE], radios or announce";
+    pub(super) const WORDS: &'static str = "stats, routes, trace [DEVICE], devices, radios or announce";
 
     /// What somebody typed after `/mesh` while talking to `peer`; `None` if it is nothing of the kind.
     pub(super) fn typed(words: &str, peer: &str) -> Option<Self> {
@@ -92,6 +95,7 @@ impl Action {
                 let whom = rest.trim();
                 return Some(Self::Trace { peer: if whom.is_empty() { peer } else { whom }.to_owned() });
             }
+            "devices" => Self::Devices,
             "radios" => Self::Radios,
             "announce" => Self::Announce,
             _ => return None,
@@ -113,6 +117,10 @@ impl Action {
             Self::Trace { peer } => {
                 let trace: MeshTrace = client.get(&routes::below(routes::MESH_TRACE, &[peer])).await?;
                 Shown::new(&trace, describe_trace(&trace))
+            }
+            Self::Devices => {
+                let heard: Vec<MeshDevice> = client.get(routes::MESH_DEVICES).await?;
+                Shown::new(&heard, describe_devices(&heard))
             }
             Self::Radios => {
                 let radios: Vec<MeshRadio> = client.get(routes::MESH_RADIOS).await?;
@@ -261,6 +269,23 @@ fn describe_trace(trace: &MeshTrace) -> Vec<String> {
         ));
     }
     lines
+}
+
+fn describe_devices(heard: &[MeshDevice]) -> Vec<String> {
+    if heard.is_empty() {
+        return vec!["no device announced itself lately".to_owned()];
+    }
+    let mut table = Table::new(&["DEVICE", "ID", "HOPS", "HEARD", "OFFERS"]);
+    for device in heard {
+        table.row(vec![
+            device.name.as_deref().map_or_else(|| "(not paired)".to_owned(), text::name),
+            text::short(&device.id),
+            device.hops.to_string(),
+            ago(device.heard_s),
+            text::clean(&device.offers.join(", "), 60),
+        ]);
+    }
+    table.lines()
 }
 
 fn describe_radios(radios: &[MeshRadio]) -> Vec<String> {

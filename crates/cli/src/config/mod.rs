@@ -115,12 +115,13 @@ pub(crate) struct Mesh {
     pub(crate) relay: bool,
     pub(crate) store: bool,
     pub(crate) announce_s: u64,
+    pub(crate) tcp: bool,
     pub(crate) radios: Vec<Radio>,
 }
 
 impl Default for Mesh {
     fn default() -> Self {
-        Self { enabled: true, relay: true, store: true, announce_s: 600, radios: Vec::new() }
+        Self { enabled: true, relay: true, store: true, announce_s: 600, tcp: false, radios: Vec::new() }
     }
 }
 

@@ -132,6 +132,12 @@ pub(crate) const KEYS: &[Key] = &[
         about: "How often this device announces itself in the mesh. 0: never; others then find it by searching.",
     },
     Key {
+        name: "mesh.tcp",
+        kind: Kind::Flag,
+        about: "Whether the mesh may come in by TCP too, on the port with the number of `node.port`: for networks that let \
+                no UDP through.",
+    },
+    Key {
         name: "mesh.radios",
         kind: Kind::Radios,
         about: "Radio modems on serial ports, each as a table `[[mesh.radios]]`; its fields are below.",

@@ -5,6 +5,7 @@
 
 use honeylink::carrier::serial::ModemState;
 use honeylink::mesh::MeshSnapshot;
+use honeylink::store::limits::MESH_INBOX_MESSAGES_MAX;
 use honeylink_api::{Phase, Subsystem, SubsystemState};
 
 use super::state::Daemon;
@@ -78,8 +79,8 @@ impl Look {
                 let why = "nothing is promised until the disk takes it".to_owned();
                 part("mesh", SubsystemState::Unhealthy, Some(why))
             }
-            (Some(mesh), _) if mesh.overflowed > 0 => {
-                let why = format!("{} messages were lost because nobody took them", mesh.overflowed);
+            (Some(mesh), _) if mesh.inbox >= MESH_INBOX_MESSAGES_MAX => {
+                let why = format!("{} messages wait and nobody takes them; more are lost", mesh.inbox);
                 part("mesh", SubsystemState::Degraded, Some(why))
             }
             (Some(_), _) => part("mesh", SubsystemState::Healthy, None),

@@ -10,10 +10,11 @@ use honeylink::DeviceId;
 use honeylink::carrier::serial::ModemState;
 use honeylink::mesh::{
     Address, Caps, Dropped, Far, Kind, Leads, MeshHandle, MeshOptions, MeshSnapshot, MeshStopped, Near,
-    PortId, RadioView, TraceError, Way,
+    PortId, Present, RadioView, TraceError, Way,
 };
+use honeylink::store::Trust;
 use honeylink_api::{
-    ErrorBody, ErrorCode, MeshAnnounced, MeshBand, MeshDrop, MeshFrames, MeshKind, MeshMessages,
+    ErrorBody, ErrorCode, MeshAnnounced, MeshBand, MeshDevice, MeshDrop, MeshFrames, MeshKind, MeshMessages,
     MeshNeighbour, MeshPort, MeshRadio, MeshRoute, MeshStats, MeshSummary, MeshTable, MeshTrace, MeshWay,
     RadioState,
 };
@@ -34,6 +35,7 @@ pub(super) fn options(config: &config::Mesh) -> Result<Option<MeshOptions>, Stri
     let mut options = MeshOptions::default()
         .relay(config.relay)
         .store(config.store)
+        .tcp(config.tcp)
         .announces(config.announce_s > 0)
         .announce_every(Duration::from_secs(config.announce_s.max(1)));
     for radio in &config.radios {
@@ -90,6 +92,22 @@ pub(super) async fn routes(State(daemon): State<Arc<Daemon>>) -> Answer<Vec<Mesh
         }
     };
     Ok(Json(snapshot.mesh.routes.iter().map(route).collect()))
+}
+
+/// `GET /v1/mesh/devices`
+pub(super) async fn devices(State(daemon): State<Arc<Daemon>>) -> Answer<Vec<MeshDevice>> {
+    let snapshot = look(&daemon).await?;
+    let device = |present: &Present| {
+        let paired = daemon.node.store().trust().trust(&present.device).is_some_and(Trust::is_trusted);
+        MeshDevice {
+            id: present.device.to_string(),
+            name: paired.then(|| daemon.name_of(&present.device)),
+            offers: offers(present.caps),
+            hops: present.hops,
+            heard_s: snapshot.at.saturating_since(present.heard_at).as_secs(),
+        }
+    };
+    Ok(Json(snapshot.devices.iter().map(device).collect()))
 }
 
 /// `GET /v1/mesh/radios`

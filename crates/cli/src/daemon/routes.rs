@@ -41,6 +41,7 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
         .route(at::CHAT_WATCH, get(chat::watch))
         .route(at::MESH_STATS, get(mesh::stats))
         .route(at::MESH_ROUTES, get(mesh::routes))
+        .route(at::MESH_DEVICES, get(mesh::devices))
         .route(at::MESH_RADIOS, get(mesh::radios))
         .route("/v1/mesh/trace/{peer}", get(mesh::trace))
         .route(at::MESH_ANNOUNCE, post(mesh::announce))

@@ -29,7 +29,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// lost power or was killed, so shorter than QUIC's usual 30 s; long enough for a machine that is busy to answer late.
 const IDLE_MAX: Duration = Duration::from_secs(6);
 /// How often a connection on which nothing happens is shown to be alive. Three may go missing within [`IDLE_MAX`]. There
-/// are connections only to devices that somebody holds a link to, so an idle node sends none.
+/// are connections only to devices that somebody holds a link to, and to those around if the node has a mesh: without one
+/// an idle node sends none.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(1500);
 
 /// Why the node could not open its sockets.

@@ -64,7 +64,7 @@ use honeylink_core::mesh::records::Saved;
 pub use honeylink_core::mesh::routes::Way;
 use honeylink_core::mesh::{Config, Mesh};
 pub use honeylink_core::mesh::{
-    Dropped, Event, Failure, PortId, PortInfo, Snapshot, Stats, Step, Trace, Trail,
+    Dropped, Event, Failure, PortId, PortInfo, Present, Snapshot, Stats, Step, Trace, Trail,
 };
 use honeylink_core::rng::Rng;
 use honeylink_core::time::Time;
@@ -192,6 +192,8 @@ pub struct MeshSnapshot {
     pub caps: Caps,
     /// The machine: counters, routes, neighbours.
     pub mesh: Snapshot,
+    /// Devices that announced themselves lately, paired or not, the nearest first.
+    pub devices: Vec<Present>,
     /// The ports.
     pub ports: Vec<PortView>,
     /// The radios, whether up or not.

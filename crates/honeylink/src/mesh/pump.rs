@@ -16,6 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use honeylink_core::identity::DeviceId;
 use honeylink_core::mesh::control::Hello;
+use honeylink_core::mesh::frame::Caps;
 use honeylink_core::mesh::hint::Address;
 use honeylink_core::mesh::keys::{Root, Starts};
 use honeylink_core::mesh::{Event, Input, Mesh, Outgoing, Output, PortId, Quality, Step, Trace, Trail};
@@ -401,6 +402,7 @@ impl Pump {
             address: self.mesh.address(),
             caps: self.shared.caps,
             mesh: self.mesh.snapshot(at),
+            devices: self.mesh.devices(at, Caps::NONE),
             ports: self.ports.views(),
             radios: self.radios.views(),
             inbox: self.shared.inbox.len(),
