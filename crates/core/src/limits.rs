@@ -175,6 +175,14 @@ pub const MESH_CUSTODY_FRAMES_MAX: usize = 1024;
 pub const MESH_CUSTODY_FRAME_BYTES_MAX: usize = 4 << 10;
 /// Messages whose receipts passed, remembered so that they are not taken into custody again.
 pub const MESH_CUSTODY_DONE_MAX: usize = 512;
+/// Bytes of frames that a store node keeps for others, unless it is told otherwise.
+pub const MESH_CUSTODY_BYTES: usize = 512 << 10;
+/// The longest time that a frame can say it is worth keeping, as its code: just under [`MESH_LIFETIME_MAX`].
+pub const MESH_KEEP_CODE_MAX: u8 = 153;
+/// Frames overheard that a store node may take if nobody else does.
+pub const MESH_OFFERS_MAX: usize = 16;
+/// Frames held for others that are on their way at the same time.
+pub const MESH_HANDING_OUT_MAX: usize = 4;
 /// Hops a mesh frame may take: six bits of its header.
 pub const MESH_HOPS_MAX: u8 = 63;
 /// Hops an announce or a beacon may take (requirement ME1). Farther devices are found by asking.
@@ -183,6 +191,10 @@ pub const MESH_ANNOUNCE_HOPS_MAX: u8 = 8;
 pub const MESH_RADIO_FRAME_BYTES_MAX: usize = 508;
 /// Largest mesh frame on a connection to one neighbour, in bytes.
 pub const MESH_FRAME_BYTES_MAX: usize = 16 << 10;
+/// Largest frame that a message is cut for, in bytes: what any LoRa modem sends in one packet, with a byte of its own.
+pub const MESH_CUT_FRAME_BYTES_MAX: usize = 254;
+/// A message in more fragments than this is not given to others to keep.
+pub const MESH_DEPOSIT_FRAGMENTS_MAX: u8 = 16;
 /// Most fragments of one message.
 pub const MESH_FRAGMENTS_MAX: u8 = 255;
 /// Largest body of a signed mesh frame, in bytes.

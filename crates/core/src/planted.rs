@@ -40,11 +40,13 @@ pub enum Bug {
     AnnouncesStartAgain,
     /// A beacon is believed whatever its value leads to.
     BeaconUnchecked,
+    /// Custody is acknowledged before the disk has the frame.
+    KeptUnsynced,
 }
 
 impl Bug {
     /// Every mistake, with its name in reports.
-    pub const ALL: [(Self, &'static str); 16] = [
+    pub const ALL: [(Self, &'static str); 17] = [
         (Self::ReplayForgotten, "bug-replay-forgotten"),
         (Self::HopAckIsReceipt, "bug-hop-ack-is-receipt"),
         (Self::NumbersStartAgain, "bug-numbers-start-again"),
@@ -61,6 +63,7 @@ impl Bug {
         (Self::NumberAfresh, "bug-number-afresh"),
         (Self::AnnouncesStartAgain, "bug-announces-start-again"),
         (Self::BeaconUnchecked, "bug-beacon-unchecked"),
+        (Self::KeptUnsynced, "bug-kept-unsynced"),
     ];
 }
 

@@ -227,6 +227,7 @@ impl Liar {
             receipt: true,
             ratcheted: false,
             fragment: Some(Fragment { index: 0, count: MESH_FRAGMENTS_MAX, message: number as u8 }),
+            keep: None,
             payload: vec![number as u8; 40].into(),
             mac: number.to_be_bytes(),
         };

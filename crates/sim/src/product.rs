@@ -26,6 +26,9 @@ use crate::device::{
 use crate::plan::{Plan, Role};
 use crate::radio::modem::scheduler_config;
 
+/// Up to so many nodes everybody is paired with those who keep messages.
+const STORES_KNOWN_MAX: usize = 40;
+
 /// The key of a node in the run of `seed`: the same in every life.
 #[must_use]
 pub fn key_of(seed: u64, node: NodeId) -> SecretKey {
@@ -56,6 +59,20 @@ impl Product {
                 _ => continue,
             };
             contacts.entry(other).or_insert_with(|| key_of(plan.seed, other).id());
+        }
+        // In a small mesh everybody knows whoever keeps messages; in a large one, those it heard announce themselves.
+        if plan.nodes.len() <= STORES_KNOWN_MAX {
+            let keeps = |(_, planned): &(NodeId, &crate::plan::Node)| planned.role == Role::Store;
+            for (other, _) in
+                (0..).map(NodeId).zip(&plan.nodes).filter(keeps).filter(|(other, _)| *other != node)
+            {
+                contacts.entry(other).or_insert_with(|| key_of(plan.seed, other).id());
+            }
+            if plan.nodes[node.index()].role == Role::Store {
+                for other in (0..).map(NodeId).take(plan.nodes.len()).filter(|other| *other != node) {
+                    contacts.entry(other).or_insert_with(|| key_of(plan.seed, other).id());
+                }
+            }
         }
         let caps = match plan.nodes[node.index()].role {
             Role::Relay | Role::Hostile(_) => Caps::RELAY,

@@ -24,8 +24,12 @@ const WELL_MS: u64 = 3 * 3_600_000;
 /// better, in hundredths of a decibel.
 const SOUND_CDB: i32 = 500;
 
-/// Longest message drawn, in bytes: what one frame of a radio holds.
+/// Longest message of one frame, in bytes.
 const BYTES_MAX: u64 = 220;
+/// Longest message in pieces, in bytes, where there are radios: their airtime is what the law leaves them.
+const PIECES_BYTES_MAX_RADIO: u64 = 1_200;
+/// The same where there are none.
+const PIECES_BYTES_MAX: u64 = crate::message::BYTES_MAX as u64;
 
 /// The plan of `seed`.
 #[must_use]
@@ -58,7 +62,7 @@ pub fn plan(seed: u64) -> Plan {
         protocol: Protocol::PRODUCT,
         demands_delivery: false,
         movement: draw.movement(&places, radio),
-        traffic: draw.traffic(&nodes),
+        traffic: draw.traffic(&nodes, radio),
         faults: Vec::new(),
         disk: draw.disk(),
         durable_duty: true,
@@ -204,7 +208,7 @@ impl Draw {
         }
     }
 
-    fn traffic(&mut self, nodes: &[Node]) -> Vec<Message> {
+    fn traffic(&mut self, nodes: &[Node], radio: bool) -> Vec<Message> {
         let honest: Vec<NodeId> = (0..)
             .map(NodeId)
             .zip(nodes)
@@ -212,6 +216,7 @@ impl Draw {
             .map(|(id, _)| id)
             .collect();
         let long = self.coin(20);
+        let pieces = self.coin(15);
         let mut all = Vec::new();
         for _ in 0..self.chance.between(1, 6) {
             let (a, b) = (self.chance.pick(&honest).copied(), self.chance.pick(&honest).copied());
@@ -222,7 +227,10 @@ impl Draw {
             let urgent = self.coin(20);
             for turn in 0..self.chance.between(1, 6) {
                 let (from, to) = if turn % 2 == 0 { (a, b) } else { (b, a) };
-                let bytes = if long && self.coin(30) {
+                let bytes = if pieces && self.coin(20) {
+                    let most = if radio { PIECES_BYTES_MAX_RADIO } else { PIECES_BYTES_MAX };
+                    self.chance.between(BYTES_MAX, most)
+                } else if long && self.coin(30) {
                     self.chance.between(BYTES_MAX / 2, BYTES_MAX)
                 } else {
                     self.chance.between(4, 120)
@@ -260,7 +268,7 @@ impl Draw {
     fn faults(&mut self, plan: &Plan) -> Vec<Timed> {
         let mut faults = Vec::new();
         let stormy = self.coin(80);
-        for kind in 0..11 {
+        for kind in 0..12 {
             if !stormy || !self.coin(25) {
                 continue;
             }
@@ -312,6 +320,8 @@ impl Draw {
                 let by_ms = i64::try_from(self.chance.between(0, 200_000_000)).unwrap_or(0) - 100_000_000;
                 Fault::WallShift { node, by_ms }
             }
+            // Away for long: what is for it has to be kept, or tried again and again.
+            11 => Fault::Crash { node, for_ms: self.chance.between(600_000, ROUGH_MS) },
             _ => return None,
         })
     }

@@ -29,6 +29,7 @@ use bytes::Bytes;
 use core::time::Duration;
 
 use super::hint::{Far, Near};
+use super::port::PortId;
 use super::raw::FrameId;
 use super::records::{Journal, Mark, Moment, Saved, Table};
 use super::seen::Recent;
@@ -44,8 +45,12 @@ mod held;
 
 use held::{FRAME, Held, STATE, key};
 
-/// How long a receipt that passed is remembered.
-const DONE_WINDOW: Duration = Duration::from_secs(3600);
+/// How long a receipt that passed is remembered: a source that was told "stored" repeats its message at most so rarely.
+const DONE_WINDOW: Duration = Duration::from_secs(2 * 3600);
+/// A frame that was tried within this time is not tried again because a port came up.
+const HURRY_MIN: Duration = Duration::from_secs(10);
+/// Where no way is known, pauses begin as if the target were this far away and back.
+const BLIND_ROUND_TRIP: Duration = Duration::from_secs(300);
 
 /// Names a message on its way: source, target, and the sequence number of its first piece.
 type Name = (Far, Far, u32);
@@ -77,14 +82,16 @@ impl Quota {
 pub struct Deposit {
     /// What tells it from every other.
     pub id: FrameId,
-    /// Who wants to be told that it is held.
-    pub depositor: Near,
+    /// Who wants to be told that it is held, and where.
+    pub depositor: (PortId, Near),
     /// Where it comes from.
     pub source: Far,
     /// Where it is to go.
     pub target: Far,
     /// The sequence number of its message's first piece: what the receipt will name.
     pub first: u32,
+    /// Its own sequence number.
+    pub seq: u32,
     /// How urgent it is.
     pub priority: Priority,
     /// How long it is worth delivering; at most [`MESH_LIFETIME_MAX`].
@@ -103,8 +110,11 @@ pub enum Taken {
     },
     /// It is held and safe: acknowledge it again.
     Already,
-    /// Its receipt has passed here: acknowledge it, there is nothing left to do for it.
-    Finished,
+    /// Its receipt has passed here: say that instead, there is nothing left to do for it.
+    Finished {
+        /// The receipt, as it passed.
+        receipt: Bytes,
+    },
 }
 
 /// Why a frame was not taken.
@@ -152,12 +162,15 @@ pub struct Counts {
 pub struct Custody {
     quota: Quota,
     held: BTreeMap<FrameId, Held>,
-    done: Recent<Name, ()>,
+    done: Recent<Name, Bytes>,
     bytes: usize,
     counts: Counts,
 }
 
 impl Custody {
+    /// Bytes of a frame held, besides its own.
+    pub(super) const ENTRY_BYTES: usize = size_of::<(FrameId, Held)>();
+
     /// Nothing held yet.
     #[must_use]
     pub const fn new(quota: Quota) -> Self {
@@ -213,12 +226,14 @@ impl Custody {
             return Err(Refused::NoLifetime);
         }
         let name = (deposit.source, deposit.target, deposit.first);
-        if self.done.find(at.now, &name).is_some() {
-            return Ok(Taken::Finished);
+        if let Some(receipt) = self.done.find(at.now, &name) {
+            return Ok(Taken::Finished { receipt: receipt.clone() });
         }
-        if let Some(held) = self.held.get_mut(&deposit.id) {
+        // A source that repeats a frame later says a shorter time to keep it, which makes it another frame.
+        let same = |held: &&mut Held| held.name() == name && held.seq == deposit.seq;
+        if let Some(held) = self.held.values_mut().find(same) {
             // Whoever asked last is told; the share stays with who deposited first.
-            held.owed = held.safe.map(|_| deposit.depositor);
+            held.owed = held.safe.map(|_| (deposit.id, deposit.depositor));
             let pending = Taken::Pending { displaced: Vec::new() };
             return Ok(if held.owed.is_some() { pending } else { Taken::Already });
         }
@@ -228,18 +243,19 @@ impl Custody {
         }
         self.counts.displaced += displaced.len() as u64;
         self.counts.stored += 1;
-        let Deposit { id, depositor, source, target, first, priority, lifetime, frame } = deposit;
+        let Deposit { id, depositor, source, target, first, seq, priority, lifetime, frame } = deposit;
         let mut held = Held {
-            depositor,
+            depositor: depositor.1,
             source,
             target,
             first,
+            seq,
             priority,
             // A copy of its own: a slice would keep a whole read buffer alive.
             frame: Bytes::copy_from_slice(&frame),
             ends_at: at.now + lifetime.min(MESH_LIFETIME_MAX),
             safe: None,
-            owed: Some(depositor),
+            owed: Some((id, depositor)),
             tries: 0,
             next_at: at.now + MESH_PAUSE_MIN,
             tried_at: None,
@@ -252,13 +268,13 @@ impl Custody {
         Ok(Taken::Pending { displaced })
     }
 
-    /// Everything up to `mark` is on disk. Returns the frames to acknowledge now, and to whom.
-    pub fn synced(&mut self, mark: Mark) -> Vec<(FrameId, Near)> {
+    /// Everything up to `mark` is on disk. Returns the frames to acknowledge now, as they were deposited, and to whom.
+    pub fn synced(&mut self, mark: Mark) -> Vec<(FrameId, (PortId, Near))> {
         let mut accepted = Vec::new();
-        for (id, held) in &mut self.held {
+        for held in self.held.values_mut() {
             if held.safe.is_some_and(|needs| needs <= mark) {
                 held.safe = None;
-                accepted.extend(held.owed.take().map(|depositor| (*id, depositor)));
+                accepted.extend(held.owed.take());
             }
         }
         accepted
@@ -273,6 +289,23 @@ impl Custody {
                 held.tries = 0;
             }
         }
+    }
+
+    /// Targets may have shown up that say nothing: one frame for each is due now, unless one was tried just before.
+    pub fn hurry(&mut self, now: Time) {
+        let mut asked = std::collections::BTreeSet::new();
+        for held in self.held.values_mut() {
+            let lately = held.tried_at.is_some_and(|tried| now < tried + HURRY_MIN);
+            if asked.insert(held.target) && !lately {
+                held.next_at = held.next_at.min(now);
+            }
+        }
+    }
+
+    /// Whether the frame with this number from `source` is held.
+    #[must_use]
+    pub fn holds(&self, source: Far, seq: u32) -> bool {
+        self.held.values().any(|held| held.source == source && (held.seq == seq || held.first == seq))
     }
 
     /// The frame to try next, if one is due: the most urgent, then the one that has waited longest. Answer with
@@ -300,7 +333,18 @@ impl Custody {
         held.next_at = now + jittered(pause, rng);
     }
 
-    /// A frame cannot be tried before `until`: no way to its target is known.
+    /// A frame was sent although no way to its target is known: one for all that are held for it. They are due again
+    /// after a pause that doubles.
+    pub fn tried_blindly(&mut self, now: Time, id: &FrameId, rng: &mut Rng) {
+        let Some(target) = self.held.get(id).map(|held| held.target) else { return };
+        self.tried(now, id, BLIND_ROUND_TRIP, rng);
+        let Some(until) = self.held.get(id).map(|held| held.next_at) else { return };
+        for held in self.held.values_mut().filter(|held| held.target == target) {
+            held.next_at = held.next_at.max(until);
+        }
+    }
+
+    /// A frame cannot be tried before `until`.
     pub fn defer(&mut self, id: &FrameId, until: Time) {
         if let Some(held) = self.held.get_mut(id) {
             held.next_at = until;
@@ -317,6 +361,7 @@ impl Custody {
         source: Far,
         target: Far,
         first: u32,
+        receipt: &Bytes,
         journal: &mut Journal,
     ) -> usize {
         let name = (source, target, first);
@@ -326,7 +371,7 @@ impl Custody {
             self.remove(id, journal);
         }
         if !of_it.is_empty() {
-            self.done.insert(now, name, ());
+            self.done.insert(now, name, Bytes::copy_from_slice(receipt));
         }
         self.counts.delivered += of_it.len() as u64;
         of_it.len()
@@ -397,7 +442,7 @@ impl Custody {
             *shares.entry(held.depositor).or_default() += held.len();
             for_target += if held.target == deposit.target { held.len() } else { 0 };
         }
-        let share = shares.get(&deposit.depositor).copied().unwrap_or(0) + len;
+        let share = shares.get(&deposit.depositor.1).copied().unwrap_or(0) + len;
         if share > self.quota.depositor_bytes {
             return Err(Refused::DepositorFull);
         }

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use core::time::Duration;
 
+use super::custody::Quota;
 use super::frame::{Caps, FrameId, Kind, PortKind, Priority};
 use super::hint::{Address, Far};
 use super::keys::{Root, Starts};
@@ -11,6 +12,7 @@ use super::port::{PortId, PortInfo, Quality};
 use super::records::{Key, Record};
 use super::routes::{RouteStats, Way};
 use crate::identity::DeviceId;
+use crate::limits::MESH_CUSTODY_BYTES;
 use crate::time::Time;
 use crate::wire::Invalid;
 
@@ -26,11 +28,19 @@ pub struct Config {
     pub announces: bool,
     /// Milliseconds since 1970 as the mesh starts, if the device knows them: how long it was off.
     pub unix_ms: Option<u64>,
+    /// What a device with [`Caps::STORE`] keeps for others.
+    pub quota: Quota,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { caps: Caps::RELAY, announce_every: Duration::from_secs(600), announces: true, unix_ms: None }
+        Self {
+            caps: Caps::RELAY,
+            announce_every: Duration::from_secs(600),
+            announces: true,
+            unix_ms: None,
+            quota: Quota::of(MESH_CUSTODY_BYTES),
+        }
     }
 }
 
@@ -351,6 +361,10 @@ pub struct Stats {
     pub failed: u64,
     /// Frames passed on for others.
     pub forwarded: u64,
+    /// Frames taken to be kept for devices that were away.
+    pub kept: u64,
+    /// Of those, the ones whose target confirmed the message.
+    pub kept_delivered: u64,
     /// Frames that needed no repeating, because enough others had said them.
     pub suppressed: u64,
     /// Transmissions nobody was heard to have.
@@ -403,4 +417,8 @@ pub struct Snapshot {
     pub messages: usize,
     /// Frames that wait to be sent.
     pub waiting: usize,
+    /// Frames kept for devices that are away.
+    pub kept: usize,
+    /// Their bytes.
+    pub kept_bytes: usize,
 }

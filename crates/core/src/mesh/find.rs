@@ -42,6 +42,7 @@ impl Mesh {
                     if let Some(until) = self.requests.rests_until(target) {
                         self.messages.rest(target, until);
                     }
+                    self.deposit(now, target);
                 }
             }
         }

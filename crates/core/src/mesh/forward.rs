@@ -217,6 +217,11 @@ impl Forward {
         self.passages.values().map(|passage| passage.answer_by.unwrap_or_else(|| expired(passage))).min()
     }
 
+    /// All frames on their way.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &FrameId> {
+        self.passages.keys()
+    }
+
     /// The frames for one destination.
     pub(super) fn toward(&self, to: Far) -> Vec<FrameId> {
         self.passages.iter().filter(|(_, passage)| passage.to == to).map(|(id, _)| *id).collect()

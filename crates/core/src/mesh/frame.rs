@@ -8,7 +8,7 @@
 //! 1  announce with key     1h | prev 2, cost | key 32, seq 20 bit, caps 4 bit, signature 64                 103
 //! 2  announce with anchor  2h | prev 2, cost | address 16, anchor 16, seq and caps 3, signature 64          103
 //! 3  beacon                3h | prev 2, cost | tag 8, seq and caps 3, index 2, chain value 16                33
-//! 4  data                  4f | hop, next 2, prev 2 | dst 3, src 3, seq 4, [index, count, message], n, mac 8  24 + n
+//! 4  data                  4f | hop, next 2, prev 2 | dst 3, src 3, seq 4, [index, count, message], [keep], n, mac 8  24 + n
 //! 5  receipt               50 | hop, next 2, prev 2 | dst 3, src 3, seq 4, mac 8                             24
 //! 6  route request         6r | hop, prev 2, cost | origin 3, target 3, id 2, mac 8                          21
 //! 7  route reply           70 | hop, next 2, prev 2, cost, class | origin 3, target 3, id 2, mac 8           24
@@ -21,7 +21,7 @@
 //! 15 IP control            f0 | deterministic CBOR                                                        1 + n
 //! ```
 //!
-//! h: hops taken. f: 1 fragment, 2 ratcheted keys, 4 receipt wanted. r: the ring. Every other flag is zero.
+//! h: hops taken. f: 1 fragment, 2 ratcheted keys, 4 receipt wanted, 8 may be kept. r: the ring. Every other flag is zero.
 //!
 //! Decoding is total and copies nothing: variable parts are slices of the input. A value has one encoding, so that a
 //! frame re-encoded is the frame received.
@@ -36,11 +36,13 @@ pub(super) use codec::seq_caps_bytes;
 
 use super::hint::{Address, Far, Near, Tag};
 pub use super::raw::{FrameId, Kind, MAC_BYTES, Mac, Rewrite, identity, rewrite};
-pub use super::units::{Caps, Cost, FragmentSet, Hop, Priority, Ring, Seq20};
+pub use super::units::{Caps, Cost, FragmentSet, Hop, Keep, Priority, Ring, Seq20};
 use crate::limits::{MESH_FRAME_BYTES_MAX, MESH_RADIO_FRAME_BYTES_MAX};
 
 /// Bytes of a [`Data`] frame around its payload, without a fragment header.
 pub const DATA_OVERHEAD_BYTES: usize = 24;
+/// Bytes that the leave to keep a frame adds.
+pub const KEEP_BYTES: usize = 1;
 /// Bytes that a fragment header adds.
 pub const FRAGMENT_HEADER_BYTES: usize = 3;
 
@@ -157,10 +159,20 @@ pub struct Data {
     pub ratcheted: bool,
     /// Set if the message did not fit one frame.
     pub fragment: Option<Fragment>,
+    /// Set if store nodes may keep it, and for how long.
+    pub keep: Option<Keep>,
     /// Ciphertext; before sealing and after opening, plaintext.
     pub payload: Bytes,
     /// The source's, for the target.
     pub mac: Mac,
+}
+
+impl Data {
+    /// The number of its message: of a fragmented one, its first fragment's.
+    #[must_use]
+    pub fn first(&self) -> u32 {
+        self.seq.wrapping_sub(self.fragment.map_or(0, |fragment| fragment.index.into()))
+    }
 }
 
 /// The target has the message.

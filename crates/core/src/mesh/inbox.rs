@@ -63,32 +63,34 @@ impl Inbox {
         (trusted, wants_receipt): (bool, bool),
         journal: &mut Journal,
     ) -> Arrival {
-        match self.replay.judge(&owed.peer, owed.seq) {
-            Verdict::Seen
-                if self.owed.iter().any(|(_, other)| (other.peer, other.seq) == (owed.peer, owed.seq)) =>
-            {
-                Arrival::Pending
+        if let Some(judged) = self.judge(owed, wants_receipt) {
+            return judged;
+        }
+        let mut evicted = None;
+        if !planted::is(Bug::ReplayForgotten) {
+            match self.replay.accept_run(now, owed.peer, owed.seq, count, journal) {
+                Ok(stranger) => evicted = stranger,
+                Err(_) => return Arrival::Refused,
             }
-            Verdict::Seen => Arrival::Again(owed),
-            Verdict::TooOld => Arrival::Refused,
+        }
+        self.replay.trust(&owed.peer, trusted);
+        let mark = journal.sync();
+        if wants_receipt {
+            self.owed.push_back((mark, owed));
+        }
+        Arrival::New { evicted }
+    }
+
+    /// What a message is of which only a piece is here; `None` if it is new.
+    pub(super) fn judge(&self, owed: Owed, wants_receipt: bool) -> Option<Arrival> {
+        let pending = |(_, other): &(Mark, Owed)| (other.peer, other.seq) == (owed.peer, owed.seq);
+        match self.replay.judge(&owed.peer, owed.seq) {
+            Verdict::Seen if self.owed.iter().any(pending) => Some(Arrival::Pending),
+            Verdict::Seen => Some(Arrival::Again(owed)),
+            Verdict::TooOld => Some(Arrival::Refused),
+            // Taken without a receipt it would come again and again: better once, later.
             Verdict::Fresh => {
-                // Taken without a receipt it would come again and again: better once, later.
-                if wants_receipt && self.owed.len() >= MESH_RECEIPTS_OWED_MAX {
-                    return Arrival::Full;
-                }
-                let mut evicted = None;
-                if !planted::is(Bug::ReplayForgotten) {
-                    match self.replay.accept_run(now, owed.peer, owed.seq, count, journal) {
-                        Ok(stranger) => evicted = stranger,
-                        Err(_) => return Arrival::Refused,
-                    }
-                }
-                self.replay.trust(&owed.peer, trusted);
-                let mark = journal.sync();
-                if wants_receipt {
-                    self.owed.push_back((mark, owed));
-                }
-                Arrival::New { evicted }
+                (wants_receipt && self.owed.len() >= MESH_RECEIPTS_OWED_MAX).then_some(Arrival::Full)
             }
         }
     }

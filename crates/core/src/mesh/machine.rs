@@ -8,8 +8,10 @@ use core::time::Duration;
 
 use super::announcer::Announcer;
 use super::bucket::Buckets;
+use super::custody::{Custody, Quota};
 use super::event::{Config, Dropped, Event, Failure, Input, Output, Snapshot, Stats, Step, Trace};
 use super::forward::Forward;
+use super::fragment::Assembly;
 use super::frame::{Caps, FrameId};
 use super::herald::ALLOWANCES;
 use super::hint::{Address, Far, Near};
@@ -25,6 +27,7 @@ use super::request::Requests;
 use super::roll::Roll;
 use super::routes::Routes;
 use super::spread::Spread;
+use super::store::Offers;
 use crate::identity::SecretKey;
 use crate::limits::MESH_EVENTS_MAX;
 use crate::rng::Rng;
@@ -103,6 +106,9 @@ pub struct Mesh {
     pub(super) roll: Roll,
     /// What others may make this device do.
     pub(super) allowance: Buckets,
+    pub(super) custody: Custody,
+    pub(super) offers: Offers,
+    pub(super) assembly: Assembly,
     pub(super) journal: Journal,
     pub(super) out: Outbound,
     /// What the wall clock showed last, and when.
@@ -128,8 +134,10 @@ impl Mesh {
         if messages.numbers_lost() {
             out.event(Event::NumbersLost);
         }
-        if damaged > 0 {
-            out.event(Event::RecordsLost(damaged));
+        let quota = if config.caps.has(Caps::STORE) { config.quota } else { Quota::NONE };
+        let (custody, lost) = Custody::restore(quota, &mut saved, at, &mut journal);
+        if damaged + lost > 0 {
+            out.event(Event::RecordsLost(damaged + lost));
         }
         let mut peers = Peers::new(key);
         for target in messages.targets() {
@@ -156,6 +164,9 @@ impl Mesh {
             announcer,
             roll: Roll::default(),
             allowance: Buckets::new(ALLOWANCES.0, ALLOWANCES.1),
+            custody,
+            offers: Offers::default(),
+            assembly: Assembly::default(),
             journal,
             out,
             wall: config.unix_ms.map(|unix_ms| (now, unix_ms)),
@@ -202,6 +213,9 @@ impl Mesh {
             (self.requests.next_at(), "a search widens"),
             (self.messages.next_at(), "an own message is due"),
             (self.announcer.next_at().filter(|_| self.config.announces), "an announce is due"),
+            (self.offers.next_at(), "nobody else took a frame"),
+            (self.assembly.poll_timeout().map(|deadline| deadline.at), "pieces are missing"),
+            (self.custody.poll_timeout().map(|deadline| deadline.at), "a frame kept for somebody is due"),
         ]
         .into_iter()
         .map(|(at, why)| at.map(|at| Deadline { at, why }))
@@ -229,6 +243,8 @@ impl Mesh {
             neighbours: self.neighbours.view(|port| self.ports.info(port).copied()),
             messages: self.messages.len(),
             waiting: self.line.len(),
+            kept: self.custody.len(),
+            kept_bytes: self.custody.bytes(),
         }
     }
 
@@ -262,6 +278,10 @@ impl Mesh {
             + self.announcer.bytes()
             + tree(self.roll.len(), Roll::ENTRY_BYTES)
             + tree(self.allowance.len(), 32)
+            + tree(self.custody.len(), Custody::ENTRY_BYTES)
+            + self.custody.bytes()
+            + self.offers.bytes()
+            + self.assembly.bytes()
     }
 
     /// Everything whose time has come, until nothing more has.
@@ -270,6 +290,8 @@ impl Mesh {
         self.advance_searches(now);
         self.advance_messages(now);
         self.advance_announces(now);
+        self.advance_kept(now);
+        self.advance_pieces(now);
         self.transmit(now);
     }
 
@@ -292,6 +314,7 @@ impl Mesh {
         self.hurries_at = at + HURRY_PAUSE;
         self.requests.end_rests(at);
         self.messages.wake_all(at);
+        self.custody.hurry(at);
     }
 
     fn port_down(&mut self, now: Time, port: PortId) {
@@ -312,6 +335,9 @@ impl Mesh {
         self.announcer.synced(mark);
         let safe = self.messages.synced(now, mark);
         self.accepted(safe);
+        for (frame, depositor) in self.custody.synced(mark) {
+            self.say_kept(now, frame, depositor);
+        }
         for owed in self.inbox.synced(mark) {
             self.send_receipt(now, owed);
         }

@@ -51,6 +51,8 @@ pub(super) struct Crumb {
     pub(super) from: (PortId, Near),
     /// Its receipt, once that was heard.
     pub(super) receipt: Option<Bytes>,
+    /// When somebody further along said last that it could not pass it on.
+    pub(super) broken_at: Option<Time>,
 }
 
 /// What was heard lately.
@@ -126,12 +128,17 @@ impl Memory {
         if let Some(known) = self.crumbs.find_mut(now, &(source, seq)) {
             (known.data, known.from) = (data, from);
         } else {
-            self.crumbs.insert(now, (source, seq), Crumb { data, from, receipt: None });
+            self.crumbs.insert(now, (source, seq), Crumb { data, from, receipt: None, broken_at: None });
         }
     }
 
     pub(super) fn crumb(&mut self, now: Time, source: Far, seq: u32) -> Option<&mut Crumb> {
         self.crumbs.find_mut(now, &(source, seq))
+    }
+
+    /// Who sent a frame here.
+    pub(super) fn way_back(&self, data: &FrameId) -> Option<(PortId, Near)> {
+        self.crumbs.iter().find(|(_, crumb)| crumb.data == *data).map(|(_, crumb)| crumb.from)
     }
 
     pub(super) fn len(&self) -> usize {

@@ -12,10 +12,11 @@ use bytes::Bytes;
 use core::time::Duration;
 
 use super::event::Outgoing;
-use super::frame::FrameId;
+use super::frame::{FrameId, Keep};
 use super::hint::{Address, Far};
 use super::line::within;
 use super::outbox::{Message, Numbers, Outbox, Refused};
+use super::pieces::Parts;
 use super::records::{Journal, Mark, Moment, Saved, Table};
 use super::replay::{NoNumber, SendSeq};
 use crate::planted::{self, Bug};
@@ -28,6 +29,8 @@ const BLOCK: u32 = 256;
 const NAME: &[u8] = b"data";
 /// Longest pause before a message is repeated.
 const PAUSE_MAX: Duration = Duration::from_secs(900);
+/// How long whoever keeps a message has to deliver it, once its target is heard here.
+const STORED_GRACE: Duration = Duration::from_secs(60);
 /// A message without receipt is sent no more often than this.
 pub(super) const BLIND_TRIES_MAX: u8 = 3;
 
@@ -57,6 +60,12 @@ pub(super) struct Flight {
     /// As it goes over the air; empty until it is sealed.
     pub(super) frame: Bytes,
     pub(super) frame_id: FrameId,
+    /// What that frame says of keeping it.
+    pub(super) keep: Option<Keep>,
+    /// A store node answers for it: not repeated before this, unless its target shows up.
+    pub(super) stored_until: Time,
+    /// Its pieces, if it goes in pieces and is on its way.
+    pub(super) parts: Option<Box<Parts>>,
     /// How often it was given to a way.
     pub(super) attempts: u8,
     /// Whether the application knows that it was taken on.
@@ -114,16 +123,22 @@ impl Messages {
         Ok(displaced)
     }
 
-    /// Gives a message its numbers. Where it is kept on disk it waits there until these are.
-    pub(super) fn number(&mut self, at: Moment, id: u64, journal: &mut Journal) -> Result<(), NoNumber> {
+    /// Gives a message its numbers, one for each piece. Where it is kept on disk it waits there until these are.
+    pub(super) fn number(
+        &mut self,
+        at: Moment,
+        id: u64,
+        (pieces, piece_bytes): (u8, u16),
+        journal: &mut Journal,
+    ) -> Result<(), NoNumber> {
         let (Some(message), Some(flight)) =
             (self.outbox.find(id), self.flights.iter_mut().find(|flight| flight.id == id))
         else {
             return Ok(());
         };
         let durable = message.durable;
-        let first = self.numbers.as_mut().ok_or(NoNumber::Exhausted)?.take(journal)?;
-        self.outbox.number(at, id, Numbers { first, pieces: 1, piece_bytes: u16::MAX }, journal);
+        let first = self.numbers.as_mut().ok_or(NoNumber::Exhausted)?.take_run(pieces, journal)?;
+        self.outbox.number(at, id, Numbers { first, pieces, piece_bytes }, journal);
         (flight.state, flight.next_at) =
             if durable { (State::Writing(journal.sync()), Time::MAX) } else { (State::Ready, at.now) };
         Ok(())
@@ -165,7 +180,11 @@ impl Messages {
     }
 
     pub(super) fn by_frame(&mut self, id: &FrameId) -> Option<&mut Flight> {
-        self.flights.iter_mut().find(|flight| flight.frame_id == *id && !flight.frame.is_empty())
+        let is = |flight: &&mut Flight| match &flight.parts {
+            Some(parts) => parts.has(id),
+            None => flight.frame_id == *id && !flight.frame.is_empty(),
+        };
+        self.flights.iter_mut().find(is)
     }
 
     /// The message for `to` with this number.
@@ -192,8 +211,13 @@ impl Messages {
 
     /// A way there became known, where none was (`new`) or another was.
     pub(super) fn wake(&mut self, now: Time, far: Far, new: bool) {
-        for flight in &mut self.flights {
-            if flight.to.far() == far && flight.state == State::Ready && (new || !flight.paused) {
+        for flight in self.flights.iter_mut().filter(|flight| flight.to.far() == far) {
+            if flight.stored_until > now {
+                // Whoever keeps it is about to deliver it; only if that fails it is our turn.
+                if new && matches!(flight.state, State::Ready | State::Awaiting) {
+                    flight.next_at = flight.next_at.min(now + STORED_GRACE);
+                }
+            } else if flight.state == State::Ready && (new || !flight.paused) {
                 flight.next_at = flight.next_at.min(now);
             }
         }
@@ -202,6 +226,7 @@ impl Messages {
     /// There may be ways for all of them at `at`.
     pub(super) fn wake_all(&mut self, at: Time) {
         for flight in self.flights.iter_mut().filter(|flight| flight.state == State::Ready) {
+            let at = if flight.stored_until > at { at + STORED_GRACE } else { at };
             flight.next_at = flight.next_at.min(at);
         }
     }
@@ -210,9 +235,29 @@ impl Messages {
     pub(super) fn rest(&mut self, far: Far, at: Time) {
         for flight in &mut self.flights {
             if flight.to.far() == far && flight.state == State::Ready {
-                flight.next_at = at;
+                flight.next_at = at.max(flight.stored_until);
             }
         }
+    }
+
+    /// Messages for `far` that nobody answers for yet, with no way to go.
+    pub(super) fn waiting(&self, now: Time, far: Far) -> Vec<u64> {
+        let waits = |flight: &&Flight| {
+            flight.to.far() == far
+                && flight.state == State::Ready
+                && flight.receipt
+                && flight.stored_until <= now
+        };
+        self.flights.iter().filter(waits).map(|flight| flight.id).collect()
+    }
+
+    /// A store node answers for a message. True if that is news.
+    pub(super) fn stored(&mut self, at: Moment, id: u64, until: Time, journal: &mut Journal) -> bool {
+        if let Some(flight) = self.get(id) {
+            flight.stored_until = until;
+            (flight.state, flight.next_at) = (State::Awaiting, until);
+        }
+        self.outbox.stored(at, id, journal)
     }
 
     /// A message is over.
@@ -252,6 +297,9 @@ impl Flight {
             state,
             frame: Bytes::new(),
             frame_id: [0; 8],
+            keep: None,
+            stored_until: Time::ZERO,
+            parts: None,
             attempts: 0,
             told: false,
             left: false,
@@ -320,12 +368,12 @@ mod tests {
         let mut journal = Journal::default();
         let mut messages = messages(&mut journal);
         messages.add(at(0), outgoing(1), &mut journal).unwrap();
-        assert_eq!(messages.number(at(0), 1, &mut journal), Err(NoNumber::Wait));
+        assert_eq!(messages.number(at(0), 1, (1, 200), &mut journal), Err(NoNumber::Wait));
         messages.get(1).unwrap().next_at = Time::MAX;
         assert_eq!(messages.next_at(), Some(Time::from_millis(3_600_000)));
         assert_eq!(messages.synced(Time::from_millis(5), Mark(1)), []);
         assert!(messages.due(Time::from_millis(5)).is_some());
-        assert_eq!(messages.number(at(5), 1, &mut journal), Ok(()));
+        assert_eq!(messages.number(at(5), 1, (1, 200), &mut journal), Ok(()));
         assert!(messages.due(Time::from_millis(5)).is_none(), "its number is not safe yet");
         assert_eq!(messages.synced(Time::from_millis(9), Mark(2)), [1]);
         assert_eq!(messages.due(Time::from_millis(9)).map(|flight| flight.state), Some(State::Ready));
@@ -339,7 +387,7 @@ mod tests {
         messages.synced(Time::ZERO, mark);
         for id in 1..=3 {
             messages.add(at(0), outgoing(id), &mut journal).unwrap();
-            messages.number(at(0), id, &mut journal).unwrap();
+            messages.number(at(0), id, (1, 200), &mut journal).unwrap();
         }
         let mark = disk.sync(&mut journal).unwrap();
         assert_eq!(messages.synced(Time::ZERO, mark), [1, 2, 3]);

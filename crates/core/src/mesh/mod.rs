@@ -28,6 +28,7 @@ mod own;
 mod parts_tests;
 mod pass;
 mod peers;
+mod pieces;
 pub mod port;
 pub mod raw;
 mod receive;
@@ -40,6 +41,7 @@ pub mod seen;
 pub mod shed;
 pub mod signed;
 mod spread;
+mod store;
 pub mod units;
 
 #[cfg(test)]
@@ -47,7 +49,11 @@ mod mesh_tests;
 #[cfg(test)]
 mod net;
 #[cfg(test)]
+mod pieces_tests;
+#[cfg(test)]
 mod presence_tests;
+#[cfg(test)]
+mod store_tests;
 
 pub use self::event::{
     Config, Dropped, Event, Failure, Input, Outgoing, Output, Snapshot, Stats, Step, Trace, Trail,

@@ -24,6 +24,7 @@ pub(super) struct Node {
     pub(super) got: Vec<(DeviceId, Bytes)>,
     pub(super) steps: Vec<(u64, Step)>,
     pub(super) events: Vec<Event>,
+    caps: frame::Caps,
     lives: u64,
 }
 
@@ -94,6 +95,7 @@ impl Net {
                 got: vec![],
                 steps: vec![],
                 events: vec![],
+                caps: config.caps,
                 lives: 0,
             });
         }
@@ -110,6 +112,18 @@ impl Net {
             net.hear(index - 1, index);
         }
         net
+    }
+
+    /// One more node, which nobody hears and everybody knows.
+    pub(super) fn add(&mut self) -> usize {
+        let index = self.nodes.len();
+        let one = Self::new(index + 1, 1);
+        self.nodes.extend(one.nodes.into_iter().skip(index));
+        let id = self.id(index);
+        for node in 0..index {
+            self.input(node, Input::Know(id));
+        }
+        index
     }
 
     pub(super) fn hear(&mut self, a: usize, b: usize) {
@@ -151,13 +165,19 @@ impl Net {
         }
     }
 
+    /// From now on it keeps messages for others.
+    pub(super) fn stores(&mut self, node: usize) {
+        self.nodes[node].caps = frame::Caps::RELAY.and(frame::Caps::STORE);
+        self.restart(node);
+    }
+
     /// Power off and on: what was not synced is gone.
     pub(super) fn restart(&mut self, node: usize) {
         self.nodes[node].lives += 1;
         let lives = self.nodes[node].lives;
         let subject = &mut self.nodes[node];
         subject.unsynced.clear();
-        let config = self.config;
+        let config = Config { caps: subject.caps, ..self.config };
         let rng = Rng::from_u64(77_000 + lives * 100 + node as u64);
         subject.mesh = Mesh::new(config, subject.key.clone(), rng, subject.disk.clone(), self.now);
         self.boot(node);

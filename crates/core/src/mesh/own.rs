@@ -5,7 +5,7 @@ use core::time::Duration;
 
 use super::event::{Dropped, Failure, Outgoing, Output, Step};
 use super::forward::Passage;
-use super::frame::{Data, Frame, FrameId, Hop, Kind, Receipt, identity};
+use super::frame::{Data, Frame, FrameId, Hop, Keep, Kind, Receipt, identity};
 use super::hint::{Far, Near};
 use super::line::within;
 use super::machine::Mesh;
@@ -21,6 +21,8 @@ use crate::time::Time;
 const PASSAGE_MAX: Duration = Duration::from_secs(60);
 /// Pause after a way broke.
 const BROKEN_PAUSE: Duration = Duration::from_secs(2);
+/// A message with less time left is not given to others to keep.
+const KEEP_MIN: Duration = Duration::from_secs(300);
 /// The pause doubles with each further way that broke, at most so often.
 const BROKEN_DOUBLINGS_MAX: u8 = 6;
 /// A message repeated this often without a receipt asks for the way afresh.
@@ -74,8 +76,11 @@ impl Mesh {
     /// A message is over.
     pub(super) fn finish(&mut self, id: u64, step: Step) {
         let Some(flight) = self.messages.remove(id, &mut self.journal) else { return };
-        if flight.state == State::Passing && self.forward.end(&flight.frame_id).is_some() {
-            self.withdraw(&super::line::Purpose::Pass(flight.frame_id), None);
+        let whole = (flight.state == State::Passing).then_some(flight.frame_id);
+        for frame in whole.into_iter().chain(flight.parts.iter().flat_map(|parts| parts.going())) {
+            if self.forward.end(&frame).is_some() {
+                self.withdraw(&super::line::Purpose::Pass(frame), None);
+            }
         }
         match step {
             Step::Delivered => self.out.stats.receipted += 1,
@@ -103,7 +108,12 @@ impl Mesh {
 
     fn number(&mut self, now: Time, id: u64) {
         let at = self.moment(now);
-        match self.messages.number(at, id, &mut self.journal) {
+        let len = self.messages.message(id).map_or(0, |message| message.payload.len());
+        let Some(cut) = self.cut(len) else {
+            self.finish(id, Step::Failed(Failure::TooLong));
+            return;
+        };
+        match self.messages.number(at, id, cut, &mut self.journal) {
             Ok(()) => {}
             Err(NoNumber::Wait) => {
                 if let Some(flight) = self.messages.get(id) {
@@ -114,8 +124,18 @@ impl Mesh {
         }
     }
 
-    /// Makes the frame of a message, the same one every time.
-    fn seal(&mut self, id: u64) {
+    /// Makes the frame of a message. The first try says nothing of keeping it: most messages arrive, and the byte is saved.
+    /// Later ones do, and stay the same as long as what they say is true.
+    pub(super) fn seal(&mut self, now: Time, id: u64, keep: bool) {
+        let Some(flight) = self.messages.get(id) else { return };
+        let left = flight.expires.saturating_since(now);
+        let keep = keep && flight.receipt && left >= KEEP_MIN;
+        let holds =
+            if keep { flight.keep.is_some_and(|said| said.span() <= left) } else { flight.keep.is_none() };
+        if holds && !flight.frame.is_empty() {
+            return;
+        }
+        let keep = keep.then(|| Keep::at_most(left));
         let (src, prev) = (self.me.far, self.me.near);
         let Some(message) = self.messages.message(id) else { return };
         let Some(Numbers { first, .. }) = message.numbers else { return };
@@ -130,6 +150,7 @@ impl Mesh {
             receipt: message.receipt,
             ratcheted: false,
             fragment: None,
+            keep,
             payload: message.payload.clone(),
             mac: Default::default(),
         };
@@ -139,6 +160,7 @@ impl Mesh {
         if let Some(flight) = self.messages.get(id) {
             flight.frame_id = identity(&frame).unwrap_or_default();
             flight.frame = frame;
+            flight.keep = keep;
         }
     }
 
@@ -151,17 +173,25 @@ impl Mesh {
             self.finish(id, Step::Failed(Failure::Expired));
             return;
         }
+        if self.messages.message(id).and_then(|message| message.numbers).is_some_and(|n| n.pieces > 1) {
+            self.launch_pieces(now, id);
+            return;
+        }
+        let Some(flight) = self.messages.get(id) else { return };
         // A way that did not bring a receipt twice is asked for afresh, but only once each time.
         let doubt = flight.state == State::Awaiting && flight.attempts >= DOUBT_AFTER;
-        let (attempts, sealed) = (flight.attempts, !flight.frame.is_empty());
+        let attempts = flight.attempts;
         let way = self.routes.best(now, far, &[]);
         let usable = way.filter(|way| way.failures < 3 && !(doubt && attempts % 2 == 0));
         let Some(way) = usable else {
             self.look_for(now, id, way.map(|way| way.hops));
             return;
         };
-        if !sealed {
-            self.seal(id);
+        self.seal(now, id, attempts > 0);
+        let len = self.messages.get(id).map_or(0, |flight| flight.frame.len());
+        if !self.fits(way.port, len) {
+            self.look_for(now, id, None);
+            return;
         }
         let hop_time = self.hop_time();
         let priority = self.messages.message(id).map(|message| message.priority).unwrap_or_default();
@@ -186,7 +216,7 @@ impl Mesh {
     }
 
     /// A message waits for a way.
-    fn look_for(&mut self, now: Time, id: u64, hops: Option<u8>) {
+    pub(super) fn look_for(&mut self, now: Time, id: u64, hops: Option<u8>) {
         let hop_time = self.hop_time();
         let Some(flight) = self.messages.get(id) else { return };
         let (to, expires) = (flight.to, flight.expires);
@@ -202,7 +232,7 @@ impl Mesh {
             Some(ask) => self.ask(now, &to, ask),
             None => {
                 if let Some(until) = self.requests.rests_until(to.far()) {
-                    flight.next_at = until;
+                    flight.next_at = until.max(flight.stored_until);
                 }
             }
         }
@@ -222,6 +252,10 @@ impl Mesh {
     pub(super) fn own_passed(&mut self, now: Time, frame: FrameId) {
         let Some(flight) = self.messages.by_frame(&frame) else { return };
         let id = flight.id;
+        if flight.parts.is_some() {
+            self.piece_out(now, id, frame, true);
+            return;
+        }
         if flight.receipt && planted::is(Bug::HopAckIsReceipt) {
             self.finish(id, Step::Delivered);
         } else if flight.receipt {
@@ -236,6 +270,12 @@ impl Mesh {
     /// Nobody near takes a message of ours.
     pub(super) fn own_given_up(&mut self, now: Time, frame: FrameId) {
         let pause = BROKEN_PAUSE + within(BROKEN_PAUSE, &mut self.rng);
+        let Some(flight) = self.messages.by_frame(&frame) else { return };
+        if flight.parts.is_some() {
+            let id = flight.id;
+            flight.attempts = flight.attempts.saturating_add(1);
+            self.piece_out(now, id, frame, false);
+        }
         let Some(flight) = self.messages.by_frame(&frame) else { return };
         flight.state = State::Ready;
         // Doubled each time: a liar that makes ways look good must not make us send without end.

@@ -253,8 +253,10 @@ impl Mesh {
         match (passage.kind, passage.came) {
             (Kind::Data, None) => self.own_given_up(now, id),
             (Kind::Data, Some((port, prev))) => {
-                self.out.dropped(Some(port), Dropped::NoWay);
-                self.say_broken(now, port, prev, &passage.bytes);
+                if !self.keep(now, (port, prev), &passage.bytes) {
+                    self.out.dropped(Some(port), Dropped::NoWay);
+                    self.say_broken(now, port, prev, &passage.bytes);
+                }
             }
             (Kind::RoutedRequest, Some((port, _))) => self.spread_instead(now, id, port, passage),
             _ => self.out.dropped(passage.came.map(|(port, _)| port), Dropped::NoWay),
@@ -265,7 +267,7 @@ impl Mesh {
     pub(super) fn say_broken(&mut self, now: Time, port: PortId, prev: Near, data: &Bytes) {
         let Some(info) = self.ports.info(port) else { return };
         let Ok(Frame::Data(data)) = Frame::decode(data, info.kind) else { return };
-        let (dst, src, seq) = (data.dst, data.src, data.seq);
+        let (dst, src, seq) = (data.dst, data.src, data.first());
         let hop = Hop::first(Priority::Control);
         let error = Frame::RouteError(RouteError { hop, next: prev, prev: self.me.near, dst, src, seq });
         self.once(now, port, &error);
@@ -282,7 +284,7 @@ impl Mesh {
     }
 }
 
-fn rewritten(frame: &Bytes, to: &Rewrite) -> Option<Bytes> {
+pub(super) fn rewritten(frame: &Bytes, to: &Rewrite) -> Option<Bytes> {
     let mut bytes = BytesMut::from(&frame[..]);
     rewrite(&mut bytes, to).ok()?;
     Some(bytes.freeze())

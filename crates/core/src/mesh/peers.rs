@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::hint::{Address, Far};
+use super::hint::{Address, Far, Near};
 use super::keys::{Attested, Pairwise};
 use crate::identity::{DeviceId, SecretKey};
 use crate::limits::MESH_PEERS_MAX;
@@ -79,6 +79,21 @@ impl Peers {
             high[..3].copy_from_slice(&[a, b, c]);
         }
         self.table.range(Address(low)..=Address(high)).map(|(address, _)| *address).collect()
+    }
+
+    /// Peers that the hint of a neighbour may mean, paired ones first.
+    pub(super) fn near(&self, near: Near) -> Vec<Address> {
+        let [a, b] = near.0.to_be_bytes();
+        let (mut low, mut high) = ([0; 16], [0xff; 16]);
+        low[..2].copy_from_slice(&[a, b]);
+        // As with far hints: whoever would be anybody uses the hint below.
+        if near.0 != Near::ANYBODY.0 - 1 {
+            high[..2].copy_from_slice(&[a, b]);
+        }
+        let mut near: Vec<Address> =
+            self.table.range(Address(low)..=Address(high)).map(|(a, _)| *a).collect();
+        near.sort_by_key(|address| !self.is_trusted(address));
+        near
     }
 
     /// The peer among those whom `from` may mean that says this frame to us.

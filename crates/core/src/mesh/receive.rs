@@ -20,6 +20,8 @@ use crate::time::Time;
 
 /// How long a relayed frame may look for its next hop.
 const PASSAGE_MAX: Duration = Duration::from_secs(60);
+/// That a message could not go on is passed back once in this time.
+const TOLD_ONCE: Duration = Duration::from_secs(30);
 /// What a neighbour needs before it passes a frame on.
 const TURN: Duration = Duration::from_millis(120);
 
@@ -66,8 +68,9 @@ impl Mesh {
             Frame::AnnounceKey(announce) => self.announce_key(&heard, &announce),
             Frame::AnnounceAnchor(announce) => self.announce_anchor(&heard, &announce),
             Frame::Beacon(beacon) => self.beacon(&heard, &beacon),
-            Frame::FragmentStatus(_) | Frame::Signed(_) | Frame::CustodyAccepted(_) | Frame::IpControl(_) => {
-            }
+            Frame::FragmentStatus(status) => self.status(&heard, &status),
+            Frame::CustodyAccepted(accepted) => self.kept_by(&heard, &accepted),
+            Frame::Signed(_) | Frame::IpControl(_) => {}
         }
     }
 
@@ -91,7 +94,7 @@ impl Mesh {
     }
 
     /// Whoever passes on a frame of `src` is a way back to it.
-    fn learn_back(&mut self, heard: &Heard, src: Far, prev: Near, hops: u8) {
+    pub(super) fn learn_back(&mut self, heard: &Heard, src: Far, prev: Near, hops: u8) {
         let told = Cost::from_ms(u64::from(hops) * heard.info.hop_cost_ms());
         let link_ms = self.neighbours.link_cost_ms(heard.port, prev, &heard.info);
         self.learn(heard.now, src, Way::new((heard.port, prev), hops.saturating_add(1), told, link_ms));
@@ -108,10 +111,16 @@ impl Mesh {
             self.out.event(Event::WayFound(to));
         }
         self.messages.wake(now, to, new);
+        if new {
+            self.custody.contact(now, to);
+        }
     }
 
     /// A copy of a frame that may be on its way here too: somebody having it is the answer our copy waits for.
     pub(super) fn overheard(&mut self, now: Time, id: FrameId, from: (PortId, Near), hops: u8) {
+        if hops > 0 {
+            self.offers.withdraw(&id);
+        }
         let Some(passage) = self.forward.passage(&id) else { return };
         let by_neighbour = passage.via == from;
         // Whoever knew a way was asked: somebody did, or somebody spoke before us.
@@ -138,14 +147,15 @@ impl Mesh {
             return false;
         };
         self.remember(now, heard.id, data.hop.hops);
+        if let Some(fragment) = data.fragment {
+            self.arrive_piece(heard, data, fragment, (peer, payload));
+            return true;
+        }
         let owed = Owed { peer, seq: data.seq, from: (port, data.prev) };
         let flags = (self.peers.is_trusted(&peer), data.receipt);
         match self.inbox.arrive(now, owed, 1, flags, &mut self.journal) {
             Arrival::New { evicted } => {
-                // Unless something is under way to it: then it is no stranger to our person.
-                if let Some(stranger) = evicted.filter(|peer| self.messages.to(peer) == 0) {
-                    self.peers.forget_stranger(&stranger);
-                }
+                self.forget_evicted(evicted);
                 if !data.receipt {
                     self.hop_ack(now, port, data.prev, heard.id);
                 }
@@ -160,11 +170,19 @@ impl Mesh {
         true
     }
 
-    fn deliver(&mut self, heard: &Heard, peer: &Address, data: &Data, payload: Bytes) {
+    /// The replay window of a stranger was given up. Unless something is under way to it: then it is none to our person.
+    pub(super) fn forget_evicted(&mut self, evicted: Option<Address>) {
+        if let Some(stranger) = evicted.filter(|peer| self.messages.to(peer) == 0) {
+            self.peers.forget_stranger(&stranger);
+        }
+    }
+
+    /// A message for the application; its number is its first piece's.
+    pub(super) fn deliver(&mut self, heard: &Heard, peer: &Address, data: &Data, payload: Bytes) {
         let Some(from) = self.peers.id(peer) else { return };
         self.out.stats.delivered += 1;
         let trail = Trail { hops: data.hop.hops + 1, port: heard.port, kind: heard.info.kind };
-        self.out.push(Output::Deliver { from, seq: data.seq, payload, trail });
+        self.out.push(Output::Deliver { from, seq: data.first(), payload, trail });
     }
 
     /// Says that a message is here and safe.
@@ -244,7 +262,7 @@ impl Mesh {
     /// A message that comes again though its receipt went by here: the receipt was lost further on.
     fn answer_for_target(&mut self, heard: &Heard, data: &Data) -> bool {
         let Heard { now, port, .. } = *heard;
-        let Some(crumb) = self.memory.crumb(now, data.src, data.seq) else { return false };
+        let Some(crumb) = self.memory.crumb(now, data.src, data.first()) else { return false };
         // Only once: a receipt that nobody here can check must not stop a message for ever.
         let Some(receipt) = crumb.receipt.take() else { return false };
         let Ok(Frame::Receipt(mut receipt)) = Frame::decode(&receipt, heard.info.kind) else { return false };
@@ -261,6 +279,9 @@ impl Mesh {
             .routes
             .peek(now, data.dst, &[(port, data.prev)])
             .is_some_and(|way| way.failures == 0 && way.age(now) <= FRESH);
+        if !knows {
+            self.offer(heard, data);
+        }
         if !self.relays() || !knows || data.hop.hops >= MESH_HOPS_MAX || self.memory.knows(now, &id) {
             return;
         }
@@ -274,9 +295,20 @@ impl Mesh {
     fn pass(&mut self, heard: &Heard, data: &Data, wait: Duration) {
         let Heard { now, port, info, id, .. } = *heard;
         let from = (port, data.prev);
-        self.memory.drop_crumb(now, data.src, data.seq, id, from);
+        self.memory.drop_crumb(now, data.src, data.first(), id, from);
         let way = self.routes.best(now, data.dst, &[from]);
+        // Who may keep it does not send it after one that came back.
+        let broken =
+            self.memory.crumb(now, data.src, data.first()).is_some_and(|crumb| crumb.broken_at.is_some());
+        if (broken || way.is_none()) && data.keep.is_some() && self.keep(now, from, &heard.bytes) {
+            return;
+        }
         let via = way.map_or((port, Near::ANYBODY), |way| (way.port, way.next));
+        if !self.fits(via.0, heard.bytes.len()) {
+            self.out.dropped(Some(port), Dropped::TooLarge);
+            self.say_broken(now, port, data.prev, &heard.bytes);
+            return;
+        }
         let mut passage = Passage::new(heard.bytes.clone(), Kind::Data, data.dst, via, now + PASSAGE_MAX);
         passage.priority = data.hop.priority;
         passage.hops = if planted::is(Bug::HopsNotCounted) { data.hop.hops } else { data.hop.hops + 1 };
@@ -284,8 +316,10 @@ impl Mesh {
         passage.last_hop = way.is_some_and(|way| way.hops <= 1);
         if way.is_none() {
             if !info.is_radio() {
-                self.out.dropped(Some(port), Dropped::NoWay);
-                self.say_broken(now, port, data.prev, &heard.bytes);
+                if !self.keep(now, from, &heard.bytes) {
+                    self.out.dropped(Some(port), Dropped::NoWay);
+                    self.say_broken(now, port, data.prev, &heard.bytes);
+                }
                 return;
             }
             passage.ask_anybody();
@@ -306,6 +340,7 @@ impl Mesh {
             return;
         }
         self.learn_back(heard, receipt.src, receipt.prev, receipt.hop.hops);
+        self.kept_confirmed(heard, receipt);
         if receipt.dst == self.me.far {
             self.receipted(heard, receipt);
             return;
@@ -323,30 +358,42 @@ impl Mesh {
             self.leave_to_others(heard);
             return;
         }
-        if !self.relays() || receipt.hop.hops >= MESH_HOPS_MAX {
+        let way = self.routes.best(now, receipt.dst, &[from]).map(|way| (way.port, way.next));
+        let via = crumb.map(|(_, from)| from).or(way);
+        self.answer_on(heard, Kind::Receipt, (receipt.dst, receipt.prev, receipt.hop.hops), via);
+    }
+
+    /// Passes an answer to a message on, towards its source.
+    pub(super) fn answer_on(
+        &mut self,
+        heard: &Heard,
+        kind: Kind,
+        (dst, prev, hops): (Far, Near, u8),
+        via: Option<(PortId, Near)>,
+    ) {
+        let Heard { now, port, id, .. } = *heard;
+        if !self.relays() || hops >= MESH_HOPS_MAX {
             self.out.dropped(Some(port), Dropped::HopLimit);
             return;
         }
-        match self.memory.judge(now, id, receipt.hop.hops) {
+        match self.memory.judge(now, id, hops) {
             Again::New | Again::Repeat => {}
             Again::Retry | Again::Circle | Again::Worn => {
                 self.out.dropped(Some(port), Dropped::Duplicate);
                 if self.is_taken_on(now, &id) {
-                    self.hop_ack(now, port, receipt.prev, id);
+                    self.hop_ack(now, port, prev, id);
                 }
                 return;
             }
         }
-        let way = self.routes.best(now, receipt.dst, &[from]).map(|way| (way.port, way.next));
-        let Some(via) = crumb.map(|(_, from)| from).or(way) else {
+        let Some(via) = via else {
             self.out.dropped(Some(port), Dropped::NoWay);
             return;
         };
-        let mut passage =
-            Passage::new(heard.bytes.clone(), Kind::Receipt, receipt.dst, via, now + PASSAGE_MAX);
-        passage.hops = receipt.hop.hops + 1;
-        passage.came = Some(from);
-        passage.last_hop = self.hint_of(receipt.dst, via.1) == receipt.dst;
+        let mut passage = Passage::new(heard.bytes.clone(), kind, dst, via, now + PASSAGE_MAX);
+        passage.hops = hops + 1;
+        passage.came = Some((port, prev));
+        passage.last_hop = self.hint_of(dst, via.1) == dst;
         self.depart(now, id, passage, Duration::ZERO, true);
     }
 
@@ -374,13 +421,21 @@ impl Mesh {
         let from = (port, error.prev);
         // Whoever sends errors without having been asked changes nothing but the order of ways.
         self.routes.demote(error.dst, port, error.prev);
+        if self.custody.holds(error.src, error.seq) {
+            // It is kept here: its source need not know that it did not get further.
+            return;
+        }
         if error.src == self.me.far {
             self.own_broken(now, error.dst, error.seq);
             return;
         }
-        let Some((data, back)) =
-            self.memory.crumb(now, error.src, error.seq).map(|crumb| (crumb.data, crumb.from))
-        else {
+        let told = self.memory.crumb(now, error.src, error.seq).map(|crumb| {
+            // Crumbs of different tries may lead in a circle: an error is told once, and not again soon.
+            let before = crumb.broken_at.replace(now);
+            let told = before.is_some_and(|before| now.saturating_since(before) < TOLD_ONCE);
+            (crumb.data, crumb.from, told)
+        });
+        let Some((data, back, told)) = told else {
             return;
         };
         if let Some(passage) = self.forward.passage(&data) {
@@ -388,7 +443,7 @@ impl Mesh {
                 let other = self.routes.peek(now, error.dst, &passage.not());
                 self.another_way(now, data, other);
             }
-        } else if back != from {
+        } else if back != from && !told {
             let hop = Hop { hops: error.hop.hops.saturating_add(1), ..error.hop };
             if hop.hops <= MESH_HOPS_MAX {
                 let onward = RouteError { hop, next: back.1, prev: self.me.near, ..error.clone() };

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use super::chain::{BeaconRefused, Head};
 use super::frame::{AnnounceAnchor, AnnounceKey, Beacon, Caps, Seq20};
-use super::hint::{Address, Tag};
+use super::hint::{Address, Near, Tag};
 use crate::identity::DeviceId;
 use crate::limits::{MESH_ROLL_AGE_MAX, MESH_ROLL_MAX};
 use crate::planted::{self, Bug};
@@ -98,6 +98,11 @@ impl Roll {
     /// The key of a device on the roll.
     pub(super) fn key_of(&self, address: &Address) -> Option<DeviceId> {
         self.table.get(address).map(|known| known.id)
+    }
+
+    /// Devices on the roll that the hint of a neighbour may mean.
+    pub(super) fn near(&self, near: Near) -> impl Iterator<Item = DeviceId> {
+        self.table.iter().filter(move |(address, _)| address.near() == near).map(|(_, known)| known.id)
     }
 
     /// Takes an announce whose signature was checked.

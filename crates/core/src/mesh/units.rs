@@ -2,7 +2,7 @@
 //!
 //! Each fits a byte or a few bits, and each is a value of its own type so that nobody adds a cost to a hop count.
 
-use crate::limits::MESH_HOPS_MAX;
+use crate::limits::{MESH_HOPS_MAX, MESH_KEEP_CODE_MAX};
 use crate::wire::Invalid;
 
 /// The eight steps of an octave, 2^(k/8), in fixed point: 65,536 is one.
@@ -62,6 +62,26 @@ impl Cost {
         }
         let sum = self.ms().map_or(Self::UNREACHABLE, |own| Self::from_ms(own.saturating_add(ms)));
         sum.max(Self(self.0.saturating_add(1)))
+    }
+}
+
+/// How long a frame is worth keeping for a target that is away: 2^(code / 8) seconds, rounded down (ME-U7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Keep(pub u8);
+
+impl Keep {
+    /// The longest that is no longer than `span`. One second is the least that can be said.
+    #[must_use]
+    pub fn at_most(span: core::time::Duration) -> Self {
+        Self((0..=MESH_KEEP_CODE_MAX).rev().find(|code| Self(*code).span() <= span).unwrap_or(0))
+    }
+
+    /// How long. Never longer than [`MESH_LIFETIME_MAX`](crate::limits::MESH_LIFETIME_MAX), whatever the code.
+    #[must_use]
+    pub fn span(self) -> core::time::Duration {
+        let code = self.0.min(MESH_KEEP_CODE_MAX);
+        let eighth = EIGHTHS.get(usize::from(code % 8)).copied().unwrap_or(0);
+        core::time::Duration::from_secs((eighth << (code / 8)) >> 16)
     }
 }
 
@@ -342,6 +362,18 @@ impl FromIterator<u8> for FragmentSet {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_frame_is_kept_no_longer_than_it_is_worth_and_never_longer_than_anything() {
+        use core::time::Duration;
+        for seconds in [1, 2, 59, 600, 3600, 86_400, 604_800] {
+            let kept = Keep::at_most(Duration::from_secs(seconds)).span().as_secs();
+            assert!(kept <= seconds && kept * 11 >= seconds * 10, "{seconds} s are kept as {kept}");
+        }
+        assert_eq!(Keep::at_most(Duration::ZERO), Keep(0));
+        assert_eq!(Keep::at_most(Duration::MAX), Keep(MESH_KEEP_CODE_MAX));
+        assert!(Keep(255).span() <= crate::limits::MESH_LIFETIME_MAX);
+    }
 
     #[test]
     fn costs_at_round_numbers_are_exact() {

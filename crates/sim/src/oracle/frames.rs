@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use honeylink_core::limits::MESH_HOPS_MAX;
-use honeylink_core::mesh::frame::Frame;
+use honeylink_core::mesh::frame::{Frame, Keep};
 use honeylink_core::mesh::raw::Kind;
 
 use super::Oracle;
@@ -112,11 +112,14 @@ fn digest(bytes: &[u8]) -> Option<u64> {
     Some(fixed.iter().fold(kind as u64, |sum, byte| scramble(sum.rotate_left(9) ^ u64::from(*byte))))
 }
 
+/// By origin, target hint and number, and what the frame asks for besides, which goes into its MAC and so into its nonce.
+type Numbered = (NodeId, [u8; 3], u32, bool, Option<Keep>);
+
 /// A number is used for one content only: a second one would be sealed with the same key stream.
 struct NumberedOnce {
     honest: Vec<bool>,
-    /// By origin, target hint and number: a digest of the ciphertext.
-    used: BTreeMap<(NodeId, [u8; 3], u32), u64>,
+    /// A digest of the ciphertext.
+    used: BTreeMap<Numbered, u64>,
 }
 
 impl Oracle for NumberedOnce {
@@ -141,7 +144,7 @@ impl Oracle for NumberedOnce {
             .iter()
             .chain(&data.mac)
             .fold(0, |sum: u64, byte| scramble(sum.rotate_left(9) ^ u64::from(*byte)));
-        match self.used.insert((node, data.dst.0, data.seq), digest) {
+        match self.used.insert((node, data.dst.0, data.seq, data.receipt, data.keep), digest) {
             Some(other) if other != digest => Err(format!("number {} was used for two contents", data.seq)),
             _ => Ok(()),
         }

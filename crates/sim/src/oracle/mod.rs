@@ -8,15 +8,17 @@
 //! | `delivery.rs` | nothing twice, nothing forged, nothing late, receipts only after delivery |
 //! | `airtime.rs` | duty cycle, the share of announces |
 //! | `announces.rs` | announces are their device's own, and never go back |
+//! | `custody.rs` | what somebody says it keeps is on its disk |
 //! | `frames.rs` | hops end, nonces are used once, frames fit their port |
 //! | `bounds.rs` | memory and queues have limits, nobody spins |
-//! | `liveness.rs` | every message ends, what can be delivered is, custody is kept |
+//! | `liveness.rs` | every message ends, what can be delivered is |
 
 #![expect(clippy::wildcard_enum_match_arm, reason = "an oracle looks at the few events its promise is about")]
 
 mod airtime;
 mod announces;
 mod bounds;
+mod custody;
 mod delivery;
 mod frames;
 mod liveness;
@@ -100,6 +102,7 @@ impl Judge {
         oracles.extend(airtime::oracles(plan));
         oracles.extend(frames::oracles(plan));
         oracles.extend(announces::oracles(plan));
+        oracles.extend(custody::oracles(plan));
         oracles.extend(bounds::oracles(plan));
         oracles.extend(liveness::oracles(plan));
         Self { oracles: oracles.into_iter().map(|oracle| (oracle, 0)).collect(), ..Self::default() }

@@ -56,7 +56,8 @@ fn nodes(scenario: &Scenario, seed: u64, places: &[(f64, f64)], radio: bool) -> 
         .enumerate()
         .map(|(index, (x, y))| {
             let kind = chance.below(100);
-            let role = if kind < u64::from(wanted.store_percent) {
+            let named = wanted.store.iter().any(|store| *store as usize == index);
+            let role = if named || kind < u64::from(wanted.store_percent) {
                 Role::Store
             } else if kind < u64::from(wanted.store_percent + wanted.leaf_percent) {
                 Role::Leaf
@@ -97,12 +98,9 @@ fn traffic(scenario: &Scenario, seed: u64, together: &[usize], nodes: &[Node]) -
         return all;
     }
     for _ in 0..wanted.conversations {
-        let a = honest[chance.index(honest.len())];
-        let b = loop {
-            let b = honest[chance.index(honest.len())];
-            if b != a {
-                break b;
-            }
+        let (a, b) = match wanted.between {
+            Some((a, b)) => (a as usize, b as usize),
+            None => two_of(&honest, &mut chance),
         };
         for turn in 0..wanted.messages_each {
             let (from, to) = if turn % 2 == 0 { (a, b) } else { (b, a) };
@@ -118,6 +116,17 @@ fn traffic(scenario: &Scenario, seed: u64, together: &[usize], nodes: &[Node]) -
     }
     all.sort_by_key(|message| message.at_ms);
     all
+}
+
+/// Two different ones of at least two.
+fn two_of(honest: &[usize], chance: &mut Chance) -> (usize, usize) {
+    let a = honest[chance.index(honest.len())];
+    loop {
+        let b = honest[chance.index(honest.len())];
+        if b != a {
+            return (a, b);
+        }
+    }
 }
 
 fn churn(scenario: &Scenario, seed: u64) -> Vec<Timed> {

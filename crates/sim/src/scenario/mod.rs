@@ -89,6 +89,8 @@ pub struct Nodes {
     pub degree: f64,
     /// How many of a hundred keep messages for others.
     pub store_percent: u32,
+    /// Nodes that do in any case.
+    pub store: Vec<u32>,
     /// How many of a hundred forward nothing.
     pub leaf_percent: u32,
     /// Nodes that lie, each with how.
@@ -110,6 +112,7 @@ impl Default for Nodes {
             shape: Shape::Random,
             degree: 8.0,
             store_percent: 10,
+            store: Vec::new(),
             leaf_percent: 0,
             hostile: Vec::new(),
             clock_ppm: 20,
@@ -156,6 +159,8 @@ pub struct Links {
 pub struct Traffic {
     /// Pairs of people who write to each other.
     pub conversations: usize,
+    /// Who they are, if it is always the same two. The first writes first.
+    pub between: Option<(u32, u32)>,
     /// Messages in each conversation, alternating between the two.
     pub messages_each: usize,
     /// Bytes of a message.
@@ -166,7 +171,7 @@ pub struct Traffic {
 
 impl Default for Traffic {
     fn default() -> Self {
-        Self { conversations: 5, messages_each: 6, bytes: 20, lifetime_s: 3_600 }
+        Self { conversations: 5, between: None, messages_each: 6, bytes: 20, lifetime_s: 3_600 }
     }
 }
 

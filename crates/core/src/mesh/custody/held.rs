@@ -7,6 +7,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use super::Name;
 use crate::limits::MESH_CUSTODY_FRAME_BYTES_MAX;
 use crate::mesh::hint::{Far, Near};
+use crate::mesh::port::PortId;
 use crate::mesh::raw::FrameId;
 use crate::mesh::records::{Journal, Key, Mark, Moment, Table, end, open, put_end, versioned};
 use crate::mesh::units::Priority;
@@ -26,13 +27,14 @@ pub(super) struct Held {
     pub(super) source: Far,
     pub(super) target: Far,
     pub(super) first: u32,
+    pub(super) seq: u32,
     pub(super) priority: Priority,
     pub(super) frame: Bytes,
     pub(super) ends_at: Time,
     /// The mark that makes it safe, until that was answered.
     pub(super) safe: Option<Mark>,
-    /// Who waits to be told that it is safe.
-    pub(super) owed: Option<Near>,
+    /// Who waits to be told that it is safe, and under which name.
+    pub(super) owed: Option<(FrameId, (PortId, Near))>,
     pub(super) tries: u16,
     pub(super) next_at: Time,
     pub(super) tried_at: Option<Time>,
@@ -54,6 +56,7 @@ impl Held {
         out.put_slice(&self.source.0);
         out.put_slice(&self.target.0);
         out.put_u32(self.first);
+        out.put_u32(self.seq);
         out.put_u8(self.priority as u8);
         put_bytes(&mut out, &self.frame);
         out.freeze()
@@ -70,7 +73,7 @@ impl Held {
         let mut reader = open(value, VERSION, WHAT)?;
         let depositor = Near(reader.u16(WHAT)?);
         let (source, target) = (Far(reader.array(WHAT)?), Far(reader.array(WHAT)?));
-        let (first, priority) = (reader.u32(WHAT)?, reader.u8(WHAT)?);
+        let (first, seq, priority) = (reader.u32(WHAT)?, reader.u32(WHAT)?, reader.u8(WHAT)?);
         if priority > 3 {
             return Err(Invalid::Value { what: WHAT });
         }
@@ -81,6 +84,7 @@ impl Held {
             source,
             target,
             first,
+            seq,
             priority: Priority::from_bits(priority),
             frame,
             ends_at: now,

@@ -10,6 +10,8 @@ use proptest::prelude::*;
 
 const QUOTA: Quota = Quota { bytes: 1000, depositor_bytes: 500, target_bytes: 400 };
 
+const RECEIPT: Bytes = Bytes::from_static(b"receipt");
+
 fn at(s: u64) -> Moment {
     Moment::unclocked(Time::from_millis(s * 1000))
 }
@@ -17,10 +19,11 @@ fn at(s: u64) -> Moment {
 fn deposit(id: u8, depositor: u16, target: u8, priority: Priority, len: usize) -> Deposit {
     Deposit {
         id: [id; 8],
-        depositor: Near(depositor),
+        depositor: (PortId(0), Near(depositor)),
         source: Far([9; 3]),
         target: Far([target; 3]),
         first: u32::from(id),
+        seq: u32::from(id),
         priority,
         lifetime: Duration::from_secs(3600),
         frame: Bytes::from(vec![id; len]),
@@ -36,7 +39,7 @@ fn custody_is_acknowledged_only_when_it_is_safe_and_then_as_often_as_asked() {
     assert_eq!(custody.accept(at(0), frame(), &mut journal), pending);
     assert!(custody.synced(Mark(0)).is_empty());
     let mark = disk.sync(&mut journal).unwrap();
-    assert_eq!(custody.synced(mark), [([1; 8], Near(5))]);
+    assert_eq!(custody.synced(mark), [([1; 8], (PortId(0), Near(5)))]);
     assert!(custody.synced(mark).is_empty());
     assert_eq!(custody.accept(at(0), frame(), &mut journal), Ok(Taken::Already));
     assert_eq!((custody.len(), custody.bytes()), (1, 100));
@@ -57,9 +60,9 @@ fn a_frame_is_due_on_contact_again_after_a_pause_and_gone_after_its_receipt() {
     assert_eq!(custody.due(at(1).now), None);
     custody.contact(at(2).now, Far([1; 3]));
     assert_eq!(custody.due(at(2).now), Some([1; 8]), "the other one was sent a moment ago");
-    assert_eq!(custody.receipt(at(3).now, Far([9; 3]), Far([1; 3]), 2, &mut journal), 1);
+    assert_eq!(custody.receipt(at(3).now, Far([9; 3]), Far([1; 3]), 2, &RECEIPT, &mut journal), 1);
     let late = custody.accept(at(4), deposit(2, 5, 1, Priority::Urgent, 10), &mut journal);
-    assert_eq!(late, Ok(Taken::Finished));
+    assert_eq!(late, Ok(Taken::Finished { receipt: RECEIPT }));
     assert!(custody.handed_on(&[1; 8], &mut journal));
     assert_eq!(custody.timeout(at(3600).now, &mut journal), 1);
     assert!(custody.is_empty() && custody.bytes() == 0);
@@ -71,11 +74,11 @@ fn a_frame_is_due_on_contact_again_after_a_pause_and_gone_after_its_receipt() {
 fn a_receipt_clears_all_pieces_of_its_message() {
     let (mut custody, mut journal) = (Custody::new(QUOTA), Journal::default());
     for id in 1..4 {
-        let piece = Deposit { first: 70, ..deposit(id, 5, 1, Priority::Normal, 10) };
+        let piece = Deposit { first: 70, seq: 70 + u32::from(id), ..deposit(id, 5, 1, Priority::Normal, 10) };
         custody.accept(at(0), piece, &mut journal).unwrap();
     }
-    assert_eq!(custody.receipt(at(0).now, Far([9; 3]), Far([2; 3]), 70, &mut journal), 0);
-    assert_eq!(custody.receipt(at(0).now, Far([9; 3]), Far([1; 3]), 70, &mut journal), 3);
+    assert_eq!(custody.receipt(at(0).now, Far([9; 3]), Far([2; 3]), 70, &RECEIPT, &mut journal), 0);
+    assert_eq!(custody.receipt(at(0).now, Far([9; 3]), Far([1; 3]), 70, &RECEIPT, &mut journal), 3);
 }
 
 #[test]
@@ -174,13 +177,13 @@ proptest! {
                             acknowledged.insert([id; 8]);
                             let_go.remove(&[id; 8]);
                         }
-                        Ok(Taken::Finished) | Err(_) => {}
+                        Ok(Taken::Finished { .. }) | Err(_) => {}
                     }
                 }
                 4 | 5 => if let Some(mark) = disk.sync(&mut journal) {
                     acknowledged.extend(custody.synced(mark).into_iter().map(|(id, _)| id));
                 },
-                6 => if custody.receipt(at(0).now, Far([9; 3]), Far([target; 3]), id.into(), &mut journal) > 0 {
+                6 => if custody.receipt(at(0).now, Far([9; 3]), Far([target; 3]), id.into(), &RECEIPT, &mut journal) > 0 {
                     let_go.insert([id; 8]);
                 },
                 _ => {

@@ -4,7 +4,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::{
     AnnounceAnchor, AnnounceKey, Beacon, Caps, Cost, CustodyAccepted, Data, Fragment, FragmentSet,
-    FragmentStatus, Frame, FrameId, Hop, HopAck, IpControl, Kind, MAC_BYTES, PortKind, Receipt, Ring,
+    FragmentStatus, Frame, FrameId, Hop, HopAck, IpControl, Keep, Kind, MAC_BYTES, PortKind, Receipt, Ring,
     RouteError, RouteReply, RouteRequest, Seq20, Signed, identity,
 };
 use crate::limits::{
@@ -17,6 +17,7 @@ use crate::wire::{Invalid, Reader};
 const FLAG_FRAGMENT: u8 = 1;
 const FLAG_RATCHETED: u8 = 2;
 const FLAG_RECEIPT: u8 = 4;
+const FLAG_KEEP: u8 = 8;
 
 const SIGNATURE_BYTES: usize = 64;
 
@@ -37,7 +38,8 @@ impl Frame {
         let kind = Kind::of(first).ok_or(Invalid::Value { what: "mesh frame kind" })?;
         let takes_flags = match kind {
             Kind::AnnounceKey | Kind::AnnounceAnchor | Kind::Beacon => flags <= MESH_ANNOUNCE_HOPS_MAX,
-            Kind::Data => flags <= FLAG_FRAGMENT | FLAG_RATCHETED | FLAG_RECEIPT,
+            // Every flag of data has a meaning.
+            Kind::Data => true,
             Kind::RouteRequest | Kind::RoutedRequest => flags <= Ring::WIDEST.number(),
             Kind::IpControl => flags == 0 && port == PortKind::PointToPoint,
             Kind::Receipt
@@ -198,6 +200,7 @@ impl Data {
         let (hop, next, prev) = (hop(r)?, near(r)?, near(r)?);
         let (dst, src, seq) = (far(r)?, far(r)?, r.u32("data number")?);
         let fragment = if flags & FLAG_FRAGMENT == 0 { None } else { Some(Fragment::decode(r)?) };
+        let keep = if flags & FLAG_KEEP == 0 { None } else { Some(Keep(r.u8("time to keep data")?)) };
         let payload = rest(r, bytes, MAC_BYTES, usize::MAX, "data payload")?;
         Ok(Self {
             hop,
@@ -209,6 +212,7 @@ impl Data {
             receipt: flags & FLAG_RECEIPT != 0,
             ratcheted: flags & FLAG_RATCHETED != 0,
             fragment,
+            keep,
             payload,
             mac: r.array("mac")?,
         })
@@ -220,12 +224,16 @@ impl Data {
         flags |= if self.fragment.is_some() { FLAG_FRAGMENT } else { 0 };
         flags |= if self.ratcheted { FLAG_RATCHETED } else { 0 };
         flags |= if self.receipt { FLAG_RECEIPT } else { 0 };
+        flags |= if self.keep.is_some() { FLAG_KEEP } else { 0 };
         put_first(out, Kind::Data, flags);
         out.put_u8(self.hop.to_byte());
         put_near(out, [self.next, self.prev]);
         put_ends(out, self.dst, self.src, self.seq);
         if let Some(Fragment { index, count, message }) = self.fragment {
             out.put_slice(&[index, count, message]);
+        }
+        if let Some(Keep(code)) = self.keep {
+            out.put_u8(code);
         }
         out.put_slice(&self.payload);
         out.put_slice(&self.mac);

@@ -30,6 +30,7 @@ fn golden() -> Vec<(Frame, String)> {
         receipt: true,
         ratcheted: false,
         fragment: None,
+        keep: None,
         payload: Bytes::from_static(b"hey"),
         mac,
     };
@@ -220,7 +221,7 @@ fn unknown_kinds_and_flags_are_refused() {
         assert_eq!(decode(&[first; 40]), Err(Invalid::Value { what: "mesh frame kind" }));
     }
     for (frame, _) in golden() {
-        let max = [(1, 8), (2, 8), (3, 8), (4, 7), (6, 4)]
+        let max = [(1, 8), (2, 8), (3, 8), (4, 15), (6, 4)]
             .into_iter()
             .find_map(|(kind, max)| (frame.kind() as u8 == kind).then_some(max))
             .unwrap_or(0);
@@ -368,14 +369,14 @@ proptest! {
 
     #[test]
     fn data_round_trips(
-        seq in any::<u32>(), flags in any::<[bool; 2]>(), hop in any::<u8>(),
+        seq in any::<u32>(), flags in any::<[bool; 2]>(), keep in any::<Option<u8>>(), hop in any::<u8>(),
         count in 1_u8..=255, index in any::<u8>(), message in any::<u8>(),
         payload in proptest::collection::vec(any::<u8>(), 0..200), mac in any::<[u8; 8]>(),
     ) {
         let fragment = (count > 1).then(|| Fragment { index: index % count, count, message });
         let frame = Frame::Data(Data {
             hop: Hop::from_byte(hop), next: NEXT, prev: PREV, dst: DST, src: SRC, seq,
-            receipt: flags[0], ratcheted: flags[1], fragment, payload: payload.into(), mac,
+            receipt: flags[0], ratcheted: flags[1], fragment, keep: keep.map(Keep), payload: payload.into(), mac,
         });
         prop_assert_eq!(decode(&frame.to_bytes()), Ok(frame));
     }

@@ -35,6 +35,7 @@ fn message(seq: u32, text: &'static [u8]) -> Data {
         receipt: true,
         ratcheted: false,
         fragment: None,
+        keep: None,
         payload: Bytes::from_static(text),
         mac: [0; 8],
     }

@@ -65,6 +65,7 @@ fn scenario(cell: &Cell) -> Scenario {
         radio: Some(cell.radio.1),
         traffic: Traffic {
             conversations: (cell.count / 25).max(8),
+            between: None,
             messages_each: 5,
             bytes: 20,
             lifetime_s: 3_600,

@@ -40,7 +40,7 @@ fn bytes_acknowledged() -> Result<Row, String> {
         radio: Some(Radio::default()),
         duration_s: 10,
         settle_s: 300,
-        traffic: Traffic { conversations: 1, messages_each: 2, bytes: 20, lifetime_s: 3_600 },
+        traffic: Traffic { conversations: 1, messages_each: 2, bytes: 20, lifetime_s: 3_600, between: None },
         ..Scenario::default()
     };
     let mut plan = scenario.plan(1);
@@ -229,7 +229,13 @@ fn convergence(seeds: u64) -> Result<Row, String> {
             duration_s: 1_800,
             warm_up_s: 1_200,
             settle_s: 3_600,
-            traffic: Traffic { conversations: 5, messages_each: 4, bytes: 20, lifetime_s: 6 * 3_600 },
+            traffic: Traffic {
+                conversations: 5,
+                messages_each: 4,
+                bytes: 20,
+                lifetime_s: 6 * 3_600,
+                between: None,
+            },
             ..Scenario::default()
         };
         let mut plan = scenario.plan(*seed);

@@ -1,0 +1,125 @@
+//! Store and forward, told as stories in the small network of [`super::net`].
+
+use super::frame::{CustodyAccepted, Frame};
+use super::hint::Near;
+use super::net::{Net, RADIO};
+use super::*;
+use core::time::Duration;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn minutes(n: u64) -> Duration {
+    Duration::from_secs(60 * n)
+}
+
+/// A row in which the last is away, and a message for it from the first on which nobody but `keeper` answers.
+fn kept_at(keeper: usize, n: usize, seed: u64) -> Net {
+    let mut net = Net::row(n, seed);
+    net.stores(keeper);
+    net.nodes[n - 1].up = false;
+    net.send_for(0, n - 1, 7, 24 * HOUR);
+    net.run(minutes(30));
+    assert!(net.has(0, 7, Step::Stored), "{:?}", net.nodes[0].steps);
+    net
+}
+
+#[test]
+fn a_message_for_a_device_that_is_away_is_kept_and_handed_over_while_its_sender_is_away() {
+    let mut net = kept_at(1, 3, 1);
+    assert_eq!(net.nodes[1].mesh.snapshot(net.now).kept, 1);
+    net.nodes[0].up = false;
+    net.run(HOUR);
+    net.nodes[2].up = true;
+    net.send(2, 1, 50);
+    net.run(minutes(2));
+    assert_eq!(net.delivered(2, 7), 1, "the one who keeps it has heard of its target");
+    assert_eq!(net.nodes[1].mesh.snapshot(net.now).kept, 0, "and lets go of it after the receipt");
+    net.nodes[0].up = true;
+    net.run(2 * HOUR);
+    assert!(net.has(0, 7, Step::Delivered), "the sender asks, and gets the target's own receipt");
+    assert_eq!(net.delivered(2, 7), 1);
+}
+
+#[test]
+fn what_was_accepted_survives_the_power_cut_of_whoever_keeps_it() {
+    let mut net = kept_at(1, 3, 2);
+    net.nodes[0].up = false;
+    net.restart(1);
+    assert_eq!(net.nodes[1].mesh.snapshot(net.now).kept, 1);
+    net.nodes[2].up = true;
+    net.send(2, 1, 50);
+    net.run(minutes(2));
+    assert_eq!(net.delivered(2, 7), 1);
+}
+
+#[test]
+fn a_target_that_says_nothing_is_found_now_and_then() {
+    let mut net = kept_at(1, 3, 3);
+    net.nodes[0].up = false;
+    net.nodes[2].up = true;
+    net.run(3 * HOUR);
+    assert_eq!(net.delivered(2, 7), 1);
+    assert!(net.transmissions < 80, "{} transmissions", net.transmissions);
+}
+
+#[test]
+fn a_relay_on_the_way_keeps_what_cannot_go_on_and_the_sender_hears_of_it() {
+    let mut net = Net::row(5, 4);
+    net.stores(2);
+    net.send(0, 4, 1);
+    net.run(minutes(2));
+    assert!(net.has(0, 1, Step::Delivered));
+    net.nodes[4].up = false;
+    net.send_for(0, 4, 7, 24 * HOUR);
+    net.run(minutes(60));
+    assert!(net.has(0, 7, Step::Stored), "{:?}", net.nodes[0].steps);
+    net.nodes[4].up = true;
+    net.send(4, 3, 50);
+    net.run(3 * HOUR);
+    assert_eq!(net.delivered(4, 7), 1);
+    assert!(net.has(0, 7, Step::Delivered), "{:?}", net.nodes[0].steps);
+}
+
+#[test]
+fn a_line_that_comes_up_brings_what_was_kept() {
+    let mut net = Net::new(3, 5);
+    net.stores(1);
+    net.line(0, 1);
+    net.send_for(0, 2, 7, 24 * HOUR);
+    net.run(minutes(20));
+    assert!(net.has(0, 7, Step::Stored), "{:?}", net.nodes[0].steps);
+    net.nodes[0].up = false;
+    net.line(1, 2);
+    net.run(Duration::from_secs(30));
+    assert_eq!(net.delivered(2, 7), 1);
+}
+
+#[test]
+fn an_acceptance_that_nobody_proves_is_not_believed() {
+    let mut net = Net::row(3, 6);
+    net.nodes[2].up = false;
+    net.send_for(0, 2, 7, 24 * HOUR);
+    net.run(minutes(10));
+    let frames: Vec<_> =
+        net.log.iter().filter(|(from, bytes)| *from == 0 && bytes[0] >> 4 == 4).cloned().collect();
+    assert!(!frames.is_empty(), "it was offered");
+    let (next, prev) = (Near::from(&net.id(0)), Near::from(&net.id(1)));
+    for (_, bytes) in frames {
+        let frame = frame::identity(&bytes).unwrap();
+        let forged = Frame::CustodyAccepted(CustodyAccepted { next, prev, frame, mac: [7; 8] });
+        net.input(0, Input::Frame { port: RADIO, bytes: forged.to_bytes().freeze(), quality: None });
+    }
+    assert!(!net.has(0, 7, Step::Stored));
+    assert!(net.nodes[0].mesh.stats().dropped(Dropped::Forged) > 0);
+}
+
+#[test]
+fn a_short_message_is_given_to_nobody() {
+    let mut net = Net::row(3, 7);
+    net.stores(1);
+    net.nodes[2].up = false;
+    net.send_for(0, 2, 7, minutes(4));
+    net.run(minutes(5));
+    assert!(!net.has(0, 7, Step::Stored));
+    assert!(net.has(0, 7, Step::Failed(Failure::Expired)));
+}
