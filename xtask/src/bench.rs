@@ -5,7 +5,7 @@
 
 use crate::house::House;
 
-const SUITES: &[&str] = &["first-link"];
+const SUITES: &[&str] = &["first-link", "qos"];
 
 /// Builds the program and the benchmarks, and runs suite `name`, handing it `args`, where the program is and
 /// `--report <target>/report/<name>.json`.

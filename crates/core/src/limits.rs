@@ -72,8 +72,12 @@ pub const POLICIES_MAX: usize = 64;
 pub const FEC_BLOCKS_MAX: usize = 16;
 /// Datagrams in one block, repair datagrams included.
 pub const FEC_BLOCK_SHARDS_MAX: usize = 32;
+/// Flows of datagrams that a peer may send on one connection at a time.
+pub const DATAGRAM_FLOWS_MAX: usize = 64;
 /// Incoming links waiting for `accept`.
 pub const ACCEPT_QUEUE_MAX: usize = 64;
+/// Incoming streams of a link waiting for `accept_stream`. As many as a peer may open, or a burst of them would lose some.
+pub const STREAM_QUEUE_MAX: usize = STREAMS_PER_PEER_MAX as usize;
 
 /// How long a pairing code lives (requirement PA1).
 pub const PAIRING_CODE_LIFETIME: Duration = Duration::from_secs(300);

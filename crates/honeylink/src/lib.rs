@@ -53,6 +53,9 @@ pub mod transfer;
 
 pub use honeylink_core::identity::{DeviceId, DeviceType};
 pub use honeylink_core::paths;
+pub use honeylink_core::qos::fec::FecChoice;
+pub use honeylink_core::qos::policy::{Policy, Preset};
+pub use honeylink_core::qos::{Priority, Room, StreamOptions, StreamStats, Weight};
 pub use honeylink_core::radio;
 pub use honeylink_core::session::State;
 pub use honeylink_core::wire::link::Class;

@@ -93,7 +93,7 @@ fn header_of(kind: StreamKind, session: u8) -> Vec<u8> {
     StreamHeader {
         kind,
         session: SessionId([session; 16]),
-        class: Class::Interactive,
+        priority: Class::Interactive.into(),
         protocol: PROTOCOL.into(),
     }
     .encode(&mut out);

@@ -82,6 +82,11 @@ pub(super) fn stream(error: StreamError) -> ErrorBody {
     match &error {
         StreamError::Closed(why) => closed(why),
         StreamError::ConnectionLost(_) => ErrorBody::new(ErrorCode::Unreachable, error.to_string()),
+        // The services ask for nothing that can be refused but by number.
+        StreamError::Options(_)
+        | StreamError::TooManyStreams { .. }
+        | StreamError::InsufficientBandwidth { .. }
+        | StreamError::UnknownPolicy(_) => ErrorBody::new(ErrorCode::Internal, error.to_string()),
     }
 }
 

@@ -25,9 +25,6 @@ pub enum ReserveError {
         /// The most there may be.
         max: usize,
     },
-    /// How much the link carries is not known: nothing was sent over it yet.
-    #[error("how much this link carries is not known yet; send something over it first")]
-    UnknownCapacity,
 }
 
 /// More is promised than the link carries now.
@@ -69,7 +66,9 @@ impl Reservations {
         Some(allowed(self.capacity?).saturating_sub(self.reserved()))
     }
 
-    /// Reserves `rate` bytes a second for a stream, in place of what it had.
+    /// Reserves `rate` bytes a second for a stream, in place of what it had. While the capacity is not known everything is
+    /// promised: a link that was never full is not short of anything, and [`Reservations::measured`] says so when it turns
+    /// out to be.
     ///
     /// # Errors
     /// [`ReserveError`]; the stream keeps what it had.
@@ -78,9 +77,8 @@ impl Reservations {
         if had.is_none() && self.held.len() >= self.streams_max {
             return Err(ReserveError::TooManyStreams { max: self.streams_max });
         }
-        let left = self.left().ok_or(ReserveError::UnknownCapacity)?;
-        let left = left.saturating_add(had.unwrap_or(0));
-        if rate > left {
+        let left = self.left().map(|left| left.saturating_add(had.unwrap_or(0)));
+        if let Some(left) = left.filter(|left| rate > *left) {
             return Err(ReserveError::InsufficientBandwidth { asked: rate, left });
         }
         self.held.insert(stream, rate);
@@ -124,13 +122,20 @@ mod tests {
     #[test]
     fn a_refusal_says_what_was_asked_and_what_is_left() {
         let mut held = Reservations::new(8);
-        assert_eq!(held.reserve(A, 1), Err(ReserveError::UnknownCapacity));
         assert_eq!(held.measured(1000), None);
         assert_eq!(held.reserve(A, 600), Ok(()));
         assert_eq!(held.reserve(B, 301), Err(ReserveError::InsufficientBandwidth { asked: 301, left: 300 }));
         assert_eq!(held.reserve(A, 900), Ok(()));
         held.release(A);
         assert_eq!(held.left(), Some(900));
+    }
+
+    #[test]
+    fn what_was_promised_before_the_link_was_known_is_reported_when_it_does_not_fit() {
+        let mut held = Reservations::new(8);
+        assert_eq!(held.reserve(A, 5000), Ok(()));
+        assert_eq!(held.measured(1000), Some(Overcommitted { reserved: 5000, allowed: 900 }));
+        assert_eq!(held.reserve(B, 1), Err(ReserveError::InsufficientBandwidth { asked: 1, left: 0 }));
     }
 
     #[test]

@@ -35,8 +35,12 @@ const GROWTH_IDLE: [f64; 4] = [1.0, 1.12, 1.25, 1.5];
 const GROWTH_IDLE_MOST: f64 = 1.5;
 /// Losses below this part are the medium's, not a queue's that ran over (the bound is BBRv2's).
 const LOSS_TOLERATED: f64 = 0.02;
-/// Rounds with a long queue at the lowest window, after which it is somebody else's.
+/// Rounds with a long queue at the lowest window, and how long they must have lasted, after which it is somebody else's. A
+/// processor that was busy elsewhere for a moment looks the same, but not for so long.
 const FOREIGN_ROUNDS: u32 = 4;
+const FOREIGN_AFTER: Duration = Duration::from_millis(150);
+/// How soon it is looked at whether the queue really was somebody else's.
+const FOREIGN_DOUBTED_AFTER: Duration = Duration::from_millis(500);
 /// Smallest window, in packets: enough that acknowledgements keep coming.
 const WINDOW_PACKETS_MIN: u64 = 4;
 
@@ -72,8 +76,6 @@ pub struct Ack {
     pub sent: Time,
     /// Its size.
     pub bytes: u64,
-    /// Whether there was nothing more to send, so that the link was not full.
-    pub app_limited: bool,
 }
 
 /// How the window is steered now.
@@ -100,8 +102,8 @@ struct Round {
     rtt_us: Option<u64>,
     acked: u64,
     lost: u64,
-    /// The window was not what held the sender back.
-    app_limited: bool,
+    /// Most bytes that were under way.
+    in_flight_max: u64,
 }
 
 /// The shortest round trip of the last ten seconds, in two halves, so that forgetting needs no list.
@@ -160,9 +162,12 @@ pub struct Capacity {
     /// Rounds in a row without a queue, and with a long one at the lowest window.
     idle_rounds: usize,
     foreign_rounds: u32,
+    foreign_since: Time,
     /// When the queue was last drained, and the window and mode before.
     drained: Time,
     before_drain: (Mode, f64),
+    /// Bytes a second when the link was last seen full, or more came through than then; 0 until it was.
+    full_rate: f64,
     /// The window at which packets were last lost; growth beyond it is slow.
     ceiling: f64,
     pace: Pace,
@@ -183,8 +188,10 @@ impl Capacity {
             queue_us: 0,
             idle_rounds: 0,
             foreign_rounds: 0,
+            foreign_since: now,
             drained: now,
             before_drain: (Mode::Start, 0.0),
+            full_rate: 0.0,
             ceiling: f64::INFINITY,
             pace: Pace { earned: config.window_initial as f64, at: now },
         }
@@ -207,6 +214,13 @@ impl Capacity {
     #[must_use]
     pub fn bytes_per_s(&self) -> u64 {
         self.rate() as u64
+    }
+
+    /// Bytes a second the link carries, as far as it was ever full; `None` until then. Unlike [`Capacity::bytes_per_s`] it
+    /// does not fall when less is sent.
+    #[must_use]
+    pub fn carries_bytes_per_s(&self) -> Option<u64> {
+        (self.full_rate > 0.0).then_some(self.full_rate as u64)
     }
 
     /// The round trip without a queue, if one was measured.
@@ -246,6 +260,7 @@ impl Capacity {
     /// A packet left.
     pub fn sent(&mut self, bytes: u64) {
         self.in_flight += bytes;
+        self.round.in_flight_max = self.round.in_flight_max.max(self.in_flight);
         self.pace.earned -= bytes as f64;
     }
 
@@ -259,7 +274,6 @@ impl Capacity {
         }
         let first = *self.round.first_ack.get_or_insert(now);
         self.round.rtt_us = least(self.round.rtt_us, Some(rtt_us));
-        self.round.app_limited |= ack.app_limited;
         // What arrived with the first acknowledgement was on its way before: it would count as infinitely fast.
         if now > first {
             self.round.acked += ack.bytes;
@@ -268,6 +282,11 @@ impl Capacity {
         if collected >= self.collect_for() {
             self.decide(now, collected);
         }
+    }
+
+    /// A packet is not under way any more, and nothing is known about how it fared.
+    pub fn left(&mut self, bytes: u64) {
+        self.in_flight = self.in_flight.saturating_sub(bytes);
     }
 
     /// Packets went missing.
@@ -280,6 +299,11 @@ impl Capacity {
     pub fn collapse(&mut self, now: Time) {
         *self = Self::new(now, self.config);
         self.window = (WINDOW_PACKETS_MIN * self.config.packet_bytes) as f64;
+    }
+
+    /// How long a packet should wait from now on, see [`Config::delay_target`].
+    pub fn set_delay_target(&mut self, target: Duration) {
+        self.config.delay_target = target;
     }
 
     /// Packets have another size now.
@@ -304,30 +328,39 @@ impl Capacity {
 
     /// The end of a round: one decision about the window.
     fn decide(&mut self, now: Time, collected: Duration) {
-        let round = std::mem::replace(&mut self.round, Round { started: now, ..Round::default() });
+        let next = Round { started: now, in_flight_max: self.in_flight, ..Round::default() };
+        let round = std::mem::replace(&mut self.round, next);
         let (Some(rtt_us), Some(base_us)) = (round.rtt_us, self.base.us()) else { return };
         self.rates = [round.acked as f64 / collected.as_secs_f64(), self.rates[0]];
         self.queue_us = rtt_us.saturating_sub(base_us);
+        // Half used counts as used: a sender need not always be there the moment there is room.
+        let unused = (round.in_flight_max as f64) < self.window / 2.0;
         let loss = round.lost as f64 / (round.lost + round.acked).max(1) as f64;
         let target_us = self.config.delay_target.as_micros() as f64;
         let (base, queue) = (base_us as f64, self.queue_us as f64);
         let wanted = (base + target_us) / (base + queue);
         let bare = self.rate() * base / 1e6;
-        self.idle_rounds =
-            if queue < target_us / 4.0 && !round.app_limited { self.idle_rounds + 1 } else { 0 };
+        self.idle_rounds = if queue < target_us / 4.0 && !unused { self.idle_rounds + 1 } else { 0 };
         // A queue, losses, or twice the window without more coming through: the link is found.
         let grew = self.rates[0] > self.rates[1] * 1.25;
-        let found = !round.app_limited && (self.idle_rounds == 0 || !grew);
+        let found = !unused && (self.idle_rounds == 0 || !grew);
         if self.mode == Mode::Start && (found || loss > LOSS_TOLERATED) {
             (self.mode, self.idle_rounds) = (Mode::Steady, 0);
+        }
+        let steered = matches!(self.mode, Mode::Steady | Mode::Contend);
+        if steered && queue > target_us / 2.0 && !unused {
+            self.full_rate = self.rate();
+        } else if self.full_rate > 0.0 {
+            // Both rounds: one alone may have got a burst that was held up somewhere.
+            self.full_rate = self.full_rate.max(self.rates[0].min(self.rates[1]));
         }
         match self.mode {
             Mode::Drain => self.refill(queue < target_us),
             Mode::Refill => (self.mode, self.idle_rounds) = (Mode::Steady, 0),
             Mode::Contend => self.contend(queue < target_us, loss),
             Mode::Start | Mode::Steady => {
-                self.steer(wanted, loss, queue > target_us / 2.0, round.app_limited);
-                self.watch_for_others(queue > 2.0 * target_us, bare);
+                self.steer(wanted, loss, queue > target_us / 2.0, unused);
+                self.watch_for_others(now, queue > 2.0 * target_us, bare);
             }
         }
         let looked = match self.mode {
@@ -343,7 +376,7 @@ impl Capacity {
         self.window = self.window.clamp(self.floor(), self.config.window_max as f64);
     }
 
-    fn steer(&mut self, wanted: f64, loss: f64, queued: bool, app_limited: bool) {
+    fn steer(&mut self, wanted: f64, loss: f64, queued: bool, unused: bool) {
         let mut factor = 1.0 + STEP * (wanted - 1.0);
         if self.mode == Mode::Start {
             factor = GROWTH_START;
@@ -363,20 +396,25 @@ impl Capacity {
             factor = 1.02;
         }
         // A window that was not used says nothing about what a larger one would do.
-        if app_limited && factor > 1.0 {
+        if unused && factor > 1.0 {
             return;
         }
         // The constant part makes streams of several senders converge on equal windows.
         self.window = self.window * factor + self.config.packet_bytes as f64;
     }
 
-    fn watch_for_others(&mut self, long: bool, bare: f64) {
+    fn watch_for_others(&mut self, now: Time, long: bool, bare: f64) {
         let lowest = self.window <= bare.max(self.floor()) * 1.1;
         self.foreign_rounds = if long && lowest { self.foreign_rounds + 1 } else { 0 };
+        if self.foreign_rounds <= 1 {
+            self.foreign_since = now;
+        }
         // Below what the bare way holds the link would idle: a queue that is still there is not ours.
         self.window = self.window.max(bare);
-        if self.foreign_rounds >= FOREIGN_ROUNDS {
+        let lasted = now.saturating_since(self.foreign_since) >= FOREIGN_AFTER;
+        if self.foreign_rounds >= FOREIGN_ROUNDS && lasted {
             (self.mode, self.foreign_rounds) = (Mode::Contend, 0);
+            self.drained = now - (DRAIN_EVERY - FOREIGN_DOUBTED_AFTER);
         }
     }
 

@@ -102,7 +102,7 @@ impl Bottleneck {
                 Some(source) if news.lost => source.capacity.lost(PACKET),
                 Some(source) => {
                     source.delivered += PACKET;
-                    let ack = Ack { sent: news.sent, bytes: PACKET, app_limited: false };
+                    let ack = Ack { sent: news.sent, bytes: PACKET };
                     source.capacity.acked(now, ack);
                 }
                 None => {

@@ -45,8 +45,10 @@ pub(super) struct Flow {
     units: VecDeque<Unit>,
     pub(super) backlog: u64,
     pub(super) deficit: i64,
-    /// The round in which the deficit was last filled up.
-    pub(super) round: u64,
+    /// The round of its level from which on a quiet stream has a whole quantum again.
+    pub(super) next_round: u64,
+    /// It is its turn in the old ring: it has its quantum and goes on until that is used.
+    pub(super) in_turn: bool,
     pub(super) place: Place,
     /// Set aside by the caller: the carrier takes nothing of this stream now.
     pub(super) held: bool,
@@ -75,7 +77,8 @@ impl Flow {
             units: VecDeque::new(),
             backlog: 0,
             deficit: 0,
-            round: 0,
+            next_round: 0,
+            in_turn: false,
             place: Place::Off,
             held: false,
             throttled: false,
@@ -88,6 +91,40 @@ impl Flow {
 
     pub(super) fn quantum(&self) -> i64 {
         i64::from(self.options.weight.as_u8()) * QUANTUM_BYTES
+    }
+
+    /// A quantum for a turn in round `round`. The next comes after a whole round in between: the borders of rounds are not
+    /// sharp, and a stream that stands on one would have two each time.
+    pub(super) fn fill(&mut self, round: u64) {
+        self.deficit = self.deficit.min(0) + self.quantum();
+        self.next_round = round + 2;
+    }
+
+    /// Where it comes in now that it has something to send.
+    pub(super) fn enter(&mut self, round: u64, was_quiet: bool) -> Place {
+        if round >= self.next_round {
+            self.fill(round);
+        }
+        self.in_turn = false;
+        // Only who was quiet comes in first: who was held or capped would do so each time.
+        self.place = if was_quiet && self.deficit > 0 { Place::New } else { Place::Old };
+        if self.place == Place::Old {
+            self.deficit = self.deficit.min(0);
+        }
+        self.place
+    }
+
+    /// Whether it may be served at the front of its ring; `false`: to the end of the old ring with it.
+    pub(super) fn takes_turn(&mut self, round: u64) -> bool {
+        if self.place == Place::Old && !self.in_turn {
+            self.fill(round);
+            self.in_turn = true;
+        }
+        if self.deficit <= 0 {
+            (self.in_turn, self.place) = (false, Place::Old);
+            return false;
+        }
+        true
     }
 
     /// Whether it has something to send and may.
@@ -173,6 +210,13 @@ impl Flow {
             self.counters.waited(now.saturating_since(front.since));
             self.units.pop_front();
         }
+    }
+
+    /// Bytes left for the carrier without having waited.
+    pub(super) fn passed(&mut self, now: Time, bytes: u64) {
+        self.attended = now;
+        self.counters.sent(now, bytes);
+        self.counters.waited(Duration::ZERO);
     }
 
     /// Bytes given up by the sender.

@@ -37,6 +37,7 @@ pub mod fec;
 mod flow;
 mod level;
 pub mod policy;
+mod policy_frame;
 mod scheduler;
 mod stats;
 

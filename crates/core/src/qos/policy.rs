@@ -205,6 +205,8 @@ pub enum PolicyInput {
     Frame(PolicyFrame),
     /// A deadline passed.
     Timeout,
+    /// The peer cannot answer any more: what carried the question is gone, or whoever asked stopped waiting.
+    GiveUp,
 }
 
 /// What is to be done.
@@ -307,6 +309,11 @@ impl Policies {
                 if let Some(pending) = self.pending.take_if(|pending| pending.until <= now) {
                     let waited = POLICY_ACK_MAX.as_secs();
                     self.roll_back(pending, format!("the other device did not answer within {waited} s"));
+                }
+            }
+            PolicyInput::GiveUp => {
+                if let Some(pending) = self.pending.take() {
+                    self.roll_back(pending, "the other device did not acknowledge it".to_owned());
                 }
             }
         }
@@ -474,6 +481,20 @@ mod tests {
         ours.handle(Time::ZERO, PolicyInput::Frame(refuse));
         assert_eq!(drain(&mut ours)[0], PolicyOutput::Drop { name: "x".into() });
         assert_eq!(ours.policy("x"), None);
+    }
+
+    #[test]
+    fn a_change_that_nobody_can_answer_any_more_is_taken_back() {
+        let mut ours = Policies::default();
+        ours.handle(Time::ZERO, PolicyInput::Propose(named("x", 1)));
+        drain(&mut ours);
+        ours.handle(Time::ZERO, PolicyInput::GiveUp);
+        assert!(matches!(
+            &drain(&mut ours)[..],
+            [PolicyOutput::Drop { .. }, PolicyOutput::RolledBack { .. }]
+        ));
+        ours.handle(Time::ZERO, PolicyInput::Propose(named("y", 1)));
+        assert_eq!(ours.policy("y"), Some(&named("y", 1)));
     }
 
     #[test]

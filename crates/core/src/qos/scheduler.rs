@@ -212,6 +212,29 @@ impl Scheduler {
         }
     }
 
+    /// Bytes that wait in a stream.
+    #[must_use]
+    pub fn queued(&self, id: StreamId) -> u64 {
+        self.flows.get(&id).map_or(0, |flow| flow.backlog)
+    }
+
+    /// Bytes that [`Scheduler::enqueue`] would take of a stream.
+    #[must_use]
+    pub fn room(&self, id: StreamId) -> u64 {
+        self.flows.get(&id).map_or(0, |flow| flow.options.queue_bytes_max.saturating_sub(flow.backlog))
+    }
+
+    /// `bytes` of a stream go to the carrier without having waited. `false` if they have to: others do, or the stream has
+    /// a cap.
+    pub fn pass(&mut self, now: Time, id: StreamId, bytes: u64) -> bool {
+        if self.ready() > 0 {
+            return false;
+        }
+        let passes =
+            self.flows.get_mut(&id).filter(|flow| flow.backlog == 0 && flow.options.rate_max.is_none());
+        passes.map(|flow| flow.passed(now, bytes)).is_some()
+    }
+
     /// The sender gave up what it had waiting.
     pub fn forget(&mut self, id: StreamId) {
         self.change(id, Flow::forget);
@@ -307,12 +330,8 @@ impl Scheduler {
             let level = &mut self.levels[index];
             level.ready += 1;
             if flow.place == Place::Off {
-                if flow.round != level.round || flow.deficit == 0 {
-                    (flow.round, flow.deficit) = (level.round, flow.quantum());
-                }
-                // Only who was quiet comes in first: who was held or capped would do so each time.
-                flow.place = if was_quiet && flow.deficit > 0 { Place::New } else { Place::Old };
-                level.push(id, flow.place);
+                let place = flow.enter(level.round, was_quiet);
+                level.push(id, place);
             }
         }
         Some(done)
@@ -436,14 +455,8 @@ impl Scheduler {
                 if !flow.is_ready() {
                     flow.place = Place::Off;
                     level.pop(place);
-                } else if flow.deficit <= 0 {
+                } else if !flow.takes_turn(level.round) {
                     level.pop(place);
-                    // Who came in first has had its turn of this round.
-                    if place == Place::Old {
-                        flow.deficit += flow.quantum();
-                        flow.round = level.round;
-                    }
-                    flow.place = Place::Old;
                     level.push(id, Place::Old);
                 } else {
                     break;

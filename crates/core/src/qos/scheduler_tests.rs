@@ -110,6 +110,49 @@ fn weights_four_two_one_are_kept_within_five_percent() {
     }
 }
 
+/// Writers hand over a piece, and the next when it is gone and they were woken: for a moment they look as if they had
+/// nothing to send.
+#[test]
+fn writers_that_come_back_a_moment_late_keep_their_weights() {
+    let mut bench = Bench::new(100 * MBIT);
+    let all: Vec<_> =
+        (0..33).flat_map(|_| [16, 8, 4]).map(|w| bench.open(weighted(Class::Bulk, w))).collect();
+    let mut rng = crate::rng::Rng::from_u64(3);
+    let mut late: VecDeque<(Time, StreamId)> = all.iter().map(|id| (Time::ZERO, *id)).collect();
+    let end = Time::from_millis(20_000);
+    while bench.now < end {
+        while let Some((_, id)) = late.pop_front_if_due(bench.now) {
+            bench.scheduler.enqueue(bench.now, id, 64 << 10);
+        }
+        match bench.step() {
+            Some(send) if bench.scheduler.queued(send.stream) == 0 => {
+                late.push_back((bench.now + Duration::from_micros(rng.below(400)), send.stream));
+            }
+            Some(_) => {}
+            None => bench.now += Duration::from_micros(50),
+        }
+    }
+    for (nth, weight) in [(0, 4.0), (1, 2.0), (2, 1.0)] {
+        let got: Vec<u64> = all.iter().skip(nth).step_by(3).map(|id| bench.sent_of(*id)).collect();
+        let total: u64 = all.iter().map(|id| bench.sent_of(*id)).sum();
+        let share = got.iter().sum::<u64>() as f64 / total as f64 / (weight / 7.0);
+        assert!((0.95..=1.05).contains(&share), "weight {weight}: {share} of its share");
+        assert!(jain(&got) >= 0.999, "weight {weight}: {}", jain(&got));
+    }
+}
+
+/// The first entry whose time has come.
+trait PopDue {
+    fn pop_front_if_due(&mut self, now: Time) -> Option<(Time, StreamId)>;
+}
+
+impl PopDue for VecDeque<(Time, StreamId)> {
+    fn pop_front_if_due(&mut self, now: Time) -> Option<(Time, StreamId)> {
+        self.front().filter(|(at, _)| *at <= now)?;
+        self.pop_front()
+    }
+}
+
 #[test]
 fn neighbouring_priorities_share_four_two_one_however_many_streams_each_has() {
     let mut bench = Bench::new(100 * MBIT);

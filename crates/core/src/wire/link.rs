@@ -3,7 +3,7 @@
 //! Every bidirectional stream on a link connection starts with a [`StreamHeader`] from the side that opened it. A stream
 //! of kind `session` or `resume` then carries [`Frame`]s both ways: `Hello` and `Welcome` (or `Refuse`) once, after that messages,
 //! acknowledgements, pings and one `Close` each way. A stream of kind `bytes` carries the application's bytes and
-//! nothing else. Both formats carry a version in their first byte, and golden tests below pin version 1.
+//! nothing else; for kinds `policy` and `datagrams` see `docs/wire/qos.md`. Both formats carry a version in their first byte, and golden tests below pin version 1.
 //!
 //! ```text
 //! header   = length u16 | version 1 | kind u8 | session [16] | class u8 | protocol text
@@ -56,15 +56,6 @@ impl Class {
             Self::Bulk => 1,
             Self::Interactive => 4,
             Self::Realtime => 7,
-        }
-    }
-
-    const fn from_priority(priority: u8) -> Option<Self> {
-        match priority {
-            0..=2 => Some(Self::Bulk),
-            3..=5 => Some(Self::Interactive),
-            6..=7 => Some(Self::Realtime),
-            _ => None,
         }
     }
 }
@@ -122,6 +113,11 @@ pub enum StreamKind {
     /// [`Frame`]s of a session that was agreed before and is taken up again after a loss. A side that does not know it
     /// any more must refuse it: as a new session it would give the application messages that it was given already.
     Resume,
+    /// What the opener says about its policies, and the answers
+    /// ([`PolicyFrame`](crate::qos::policy::PolicyFrame)).
+    Policy,
+    /// The opening of a flow of datagrams; the flow lasts as long as the stream.
+    Datagrams,
 }
 
 /// The first bytes of every stream, written by the side that opened it.
@@ -131,8 +127,8 @@ pub struct StreamHeader {
     pub kind: StreamKind,
     /// The session the stream belongs to.
     pub session: SessionId,
-    /// What the stream asks for.
-    pub class: Class,
+    /// How urgent the stream is.
+    pub priority: Priority,
     /// The application protocol, for example `honeylink/chat/1`.
     pub protocol: String,
 }
@@ -150,9 +146,11 @@ impl StreamHeader {
             StreamKind::Session => 0,
             StreamKind::Bytes => 1,
             StreamKind::Resume => 2,
+            StreamKind::Policy => 3,
+            StreamKind::Datagrams => 4,
         });
         out.put_slice(&self.session.0);
-        out.put_u8(self.class.priority());
+        out.put_u8(self.priority.as_u8());
         put_bytes(out, self.protocol.as_bytes());
     }
 
@@ -185,16 +183,17 @@ impl StreamHeader {
             0 => StreamKind::Session,
             1 => StreamKind::Bytes,
             2 => StreamKind::Resume,
+            3 => StreamKind::Policy,
+            4 => StreamKind::Datagrams,
             _ => return Err(Invalid::Value { what: "stream kind" }),
         };
         let session = SessionId(r.array("session id")?);
-        let class =
-            Class::from_priority(r.u8("stream class")?).ok_or(Invalid::Value { what: "stream class" })?;
+        let priority = Priority::new(r.u8("stream class")?).ok_or(Invalid::Value { what: "stream class" })?;
         let protocol = r.text(PROTOCOL_BYTES_MAX, "protocol name")?;
         if !is_protocol_name(protocol) {
             return Err(Invalid::Value { what: "protocol name" });
         }
-        let header = Self { kind, session, class, protocol: protocol.to_owned() };
+        let header = Self { kind, session, priority, protocol: protocol.to_owned() };
         r.finish("stream header")?;
         Ok(header)
     }
@@ -550,7 +549,7 @@ mod tests {
         let header = StreamHeader {
             kind: StreamKind::Session,
             session: SessionId([0xab; 16]),
-            class: Class::Interactive,
+            priority: Class::Interactive.into(),
             protocol: "p/1".into(),
         };
         let mut out = BytesMut::new();

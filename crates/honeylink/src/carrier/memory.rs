@@ -14,7 +14,9 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, ReadHalf, WriteHal
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 use tokio_util::sync::CancellationToken;
 
-use super::{ConnLost, PathReport, RecvStream, Rung, SendStream, Side};
+use super::gate::Gate;
+use super::{ConnLost, PathReport, RecvStream, Rung, SendStream, SendWay, Side};
+use crate::clock::Clock;
 
 /// Bytes a pipe holds before its writer waits.
 const PIPE_BYTES: usize = 64 << 10;
@@ -146,6 +148,7 @@ pub struct MemoryConn {
     remote: DeviceId,
     side: Side,
     shared: Arc<Shared>,
+    gate: Arc<Gate>,
     streams_out: mpsc::Sender<Pipe>,
     streams_in: Arc<AsyncMutex<mpsc::Receiver<Pipe>>>,
     datagrams_out: mpsc::Sender<Bytes>,
@@ -169,6 +172,7 @@ impl MemoryConn {
             remote,
             side,
             shared: shared.clone(),
+            gate: Gate::new(Clock::start(), None),
             streams_out: out,
             streams_in: Arc::new(AsyncMutex::new(inn)),
             datagrams_out: dout,
@@ -186,6 +190,10 @@ impl MemoryConn {
 
     pub(super) fn side(&self) -> Side {
         self.side
+    }
+
+    pub(super) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     pub(super) async fn open(&self) -> Result<Pipe, ConnLost> {
@@ -272,7 +280,7 @@ impl MemoryConn {
 fn halves(stream: DuplexStream, shared: &Arc<Shared>, out: Clean, inn: Clean) -> Pipe {
     let (read, write) = tokio::io::split(stream);
     (
-        SendStream::Memory(MemorySend { inner: write, shared: shared.clone(), clean: out }),
+        SendWay::Memory(MemorySend { inner: write, shared: shared.clone(), clean: out }).into(),
         RecvStream::Memory(MemoryRecv { inner: read, shared: shared.clone(), clean: inn, gone: None }),
     )
 }

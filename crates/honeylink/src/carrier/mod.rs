@@ -4,14 +4,21 @@
 //! A carrier's connection is always authenticated: its peer is the key the other side has proved to hold. What the
 //! peer may do with the connection is decided above, by the trust store.
 
+pub(crate) mod flow;
+pub(crate) mod gate;
 pub mod memory;
+mod paced;
 pub(crate) mod quic;
 mod quic_meter;
 pub mod serial;
 pub(crate) mod tcp;
+mod ticket;
+pub(crate) mod traffic;
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -19,7 +26,11 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use honeylink_core::identity::DeviceId;
 pub use honeylink_core::paths::Rung;
+use honeylink_core::qos::{Class, OptionsError, StreamOptions, StreamStats};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+
+use self::gate::Gate;
+use self::ticket::Ticket;
 
 /// ALPN of connections between paired devices.
 pub const ALPN_LINK: &[u8] = b"honeylink/link/1";
@@ -174,6 +185,23 @@ impl Conn {
         }
     }
 
+    /// Where the connection's streams get their turns.
+    pub(crate) fn gate(&self) -> &Arc<Gate> {
+        match self {
+            Self::Quic(c) => c.gate(),
+            Self::Memory(c) => c.gate(),
+            Self::Tcp(c) => c.gate(),
+        }
+    }
+
+    /// Packets sent and lost on the path in use so far; zeros where there are none.
+    pub(crate) fn packets(&self) -> (u64, u64) {
+        match self {
+            Self::Quic(c) => c.packets(),
+            Self::Memory(_) | Self::Tcp(_) => (0, 0),
+        }
+    }
+
     /// Every path of the connection, the selected one first.
     pub(crate) fn paths(&self) -> Vec<PathReport> {
         match self {
@@ -267,29 +295,38 @@ impl PathEvents {
 /// The sending half of a stream. Dropping it without [`SendStream::finish`] resets the stream, so the other side never
 /// takes a torn stream for a complete one.
 #[derive(Debug)]
-pub enum SendStream {
+pub struct SendStream {
+    way: SendWay,
+    /// Its place at the connection's gate; before it has one it passes freely.
+    ticket: Option<Ticket>,
+}
+
+#[derive(Debug)]
+pub(crate) enum SendWay {
     /// Over QUIC.
-    #[doc(hidden)]
     Quic(quic::QuicSend),
     /// Inside the process.
-    #[doc(hidden)]
     Memory(memory::MemorySend),
     /// Over TCP; only ever the one of a mesh port.
-    #[doc(hidden)]
     Tcp(tokio::io::WriteHalf<tokio::io::DuplexStream>),
 }
 
+impl From<SendWay> for SendStream {
+    fn from(way: SendWay) -> Self {
+        Self { way, ticket: None }
+    }
+}
+
 impl SendStream {
-    /// Sends a chunk without copying it where the carrier can; waits for flow control.
+    /// Sends a chunk without copying it where the carrier can; waits for flow control, and for its turn.
     ///
     /// # Errors
     /// If the other side stopped reading or the connection is gone.
-    pub async fn write_chunk(&mut self, chunk: Bytes) -> std::io::Result<()> {
-        match self {
-            Self::Quic(s) => s.write_chunk(chunk).await,
-            Self::Memory(s) => s.write_all(&chunk).await,
-            Self::Tcp(s) => s.write_all(&chunk).await,
+    pub async fn write_chunk(&mut self, mut chunk: Bytes) -> std::io::Result<()> {
+        while !chunk.is_empty() {
+            poll_fn(|cx| self.poll_write_chunk(cx, &mut chunk)).await?;
         }
+        Ok(())
     }
 
     /// Sends some of the front of `chunk` and takes it off, without copying it where the carrier can. Pending: nothing
@@ -299,6 +336,100 @@ impl SendStream {
         cx: &mut Context<'_>,
         chunk: &mut Bytes,
     ) -> Poll<std::io::Result<()>> {
+        let Self { way, ticket } = self;
+        let Some(ticket) = ticket else { return way.poll_write_chunk(cx, chunk) };
+        if chunk.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let admitted = ready!(ticket.poll_admit(cx, chunk.len()));
+        let mut part = chunk.slice(..admitted);
+        let written = way.poll_write_chunk(cx, &mut part);
+        let taken = admitted - part.len();
+        chunk.advance(taken);
+        settle(ticket, written.map_ok(|()| taken)).map_ok(|_| ())
+    }
+
+    /// Gives the stream its place at the gate of its connection. Where there is none left it passes freely: the other side
+    /// allows fewer streams than that.
+    pub(crate) fn gated(self, gate: &Arc<Gate>, options: StreamOptions) -> Self {
+        let ticket = gate.open(options).ok();
+        self.with_ticket(ticket, options)
+    }
+
+    /// As [`SendStream::gated`], with a place that was given before.
+    pub(crate) fn with_ticket(mut self, ticket: Option<Ticket>, options: StreamOptions) -> Self {
+        self.ticket = ticket;
+        // The gate decides the order of all others. Below it they are equals, or what is little and urgent would keep what
+        // is less urgent inside, where it takes the place of what could leave.
+        let urgent = options.priority.class() == Class::Realtime;
+        self.set_priority(if urgent { options.priority.as_u8() } else { 0 });
+        self
+    }
+
+    /// What the stream went through: rate, waiting times, drops. Zeros for a stream without a place at a gate.
+    #[must_use]
+    pub fn stats(&self) -> StreamStats {
+        self.ticket.as_ref().map(Ticket::stats).unwrap_or_default()
+    }
+
+    /// Asks for something else from the next byte on. A guaranteed rate that the link cannot promise any more is served as
+    /// far as there is room.
+    ///
+    /// # Errors
+    /// If the options contradict themselves; nothing changed then.
+    pub fn retune(&self, options: StreamOptions) -> Result<(), OptionsError> {
+        self.ticket.as_ref().map_or(Ok(()), |ticket| ticket.retune(options))
+    }
+
+    /// Says that nothing follows. The other side reads to a clean end.
+    ///
+    /// # Errors
+    /// If the stream is already closed.
+    pub async fn finish(&mut self) -> std::io::Result<()> {
+        self.shutdown().await
+    }
+
+    /// Gives up the stream: the other side sees an error, never a clean end.
+    pub fn reset(&mut self) {
+        match &mut self.way {
+            SendWay::Quic(s) => s.reset(),
+            SendWay::Memory(s) => s.reset(),
+            // It ends with its connection, which is never a clean end.
+            SendWay::Tcp(_) => {}
+        }
+    }
+
+    /// Waits until the other side has everything, after [`SendStream::finish`].
+    ///
+    /// # Errors
+    /// If the other side stopped reading or the connection is gone first.
+    pub async fn finished(&mut self) -> std::io::Result<()> {
+        match &mut self.way {
+            SendWay::Quic(s) => s.finished().await,
+            SendWay::Memory(_) | SendWay::Tcp(_) => Ok(()),
+        }
+    }
+
+    fn set_priority(&self, priority: u8) {
+        match &self.way {
+            SendWay::Quic(s) => s.set_priority(priority),
+            SendWay::Memory(_) | SendWay::Tcp(_) => {}
+        }
+    }
+}
+
+/// Tells the gate what became of an admitted write.
+fn settle(ticket: &Ticket, written: Poll<std::io::Result<usize>>) -> Poll<std::io::Result<usize>> {
+    match &written {
+        Poll::Ready(Ok(bytes)) => ticket.wrote(*bytes),
+        Poll::Ready(Err(_)) => ticket.wrote(0),
+        Poll::Pending => ticket.blocked(),
+    }
+    written
+}
+
+impl SendWay {
+    fn poll_write_chunk(&mut self, cx: &mut Context<'_>, chunk: &mut Bytes) -> Poll<std::io::Result<()>> {
         match self {
             Self::Quic(s) => s.poll_write_chunk(cx, chunk),
             Self::Memory(s) => {
@@ -314,65 +445,38 @@ impl SendStream {
         }
     }
 
-    /// Says that nothing follows. The other side reads to a clean end.
-    ///
-    /// # Errors
-    /// If the stream is already closed.
-    pub async fn finish(&mut self) -> std::io::Result<()> {
-        self.shutdown().await
-    }
-
-    /// Gives up the stream: the other side sees an error, never a clean end.
-    pub fn reset(&mut self) {
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         match self {
-            Self::Quic(s) => s.reset(),
-            Self::Memory(s) => s.reset(),
-            // It ends with its connection, which is never a clean end.
-            Self::Tcp(_) => {}
-        }
-    }
-
-    /// Waits until the other side has everything, after [`SendStream::finish`].
-    ///
-    /// # Errors
-    /// If the other side stopped reading or the connection is gone first.
-    pub async fn finished(&mut self) -> std::io::Result<()> {
-        match self {
-            Self::Quic(s) => s.finished().await,
-            Self::Memory(_) | Self::Tcp(_) => Ok(()),
-        }
-    }
-
-    pub(crate) fn set_priority(&self, priority: u8) {
-        match self {
-            Self::Quic(s) => s.set_priority(priority),
-            Self::Memory(_) | Self::Tcp(_) => {}
+            Self::Quic(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Memory(s) => Pin::new(s).poll_write(cx, buf),
+            Self::Tcp(s) => Pin::new(s).poll_write(cx, buf),
         }
     }
 }
 
 impl AsyncWrite for SendStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        match self.get_mut() {
-            Self::Quic(s) => Pin::new(s).poll_write(cx, buf),
-            Self::Memory(s) => Pin::new(s).poll_write(cx, buf),
-            Self::Tcp(s) => Pin::new(s).poll_write(cx, buf),
-        }
+        let Self { way, ticket } = self.get_mut();
+        let Some(ticket) = ticket.as_ref().filter(|_| !buf.is_empty()) else {
+            return way.poll_write(cx, buf);
+        };
+        let admitted = ready!(ticket.poll_admit(cx, buf.len()));
+        settle(ticket, way.poll_write(cx, &buf[..admitted]))
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        match self.get_mut() {
-            Self::Quic(s) => Pin::new(s).poll_flush(cx),
-            Self::Memory(s) => Pin::new(s).poll_flush(cx),
-            Self::Tcp(s) => Pin::new(s).poll_flush(cx),
+        match &mut self.get_mut().way {
+            SendWay::Quic(s) => Pin::new(s).poll_flush(cx),
+            SendWay::Memory(s) => Pin::new(s).poll_flush(cx),
+            SendWay::Tcp(s) => Pin::new(s).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        match self.get_mut() {
-            Self::Quic(s) => Pin::new(s).poll_shutdown(cx),
-            Self::Memory(s) => Pin::new(s).poll_shutdown(cx),
-            Self::Tcp(s) => Pin::new(s).poll_shutdown(cx),
+        match &mut self.get_mut().way {
+            SendWay::Quic(s) => Pin::new(s).poll_shutdown(cx),
+            SendWay::Memory(s) => Pin::new(s).poll_shutdown(cx),
+            SendWay::Tcp(s) => Pin::new(s).poll_shutdown(cx),
         }
     }
 }

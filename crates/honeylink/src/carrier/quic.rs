@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -13,13 +14,17 @@ use bytes::Bytes;
 use honeylink_core::identity::{DeviceId, SecretKey};
 use honeylink_core::limits::STREAMS_PER_PEER_MAX;
 use iroh::endpoint::{
-    BindOpts, Connection, ConnectionError, IdleTimeout, IncomingAddr, QuicTransportConfig, VarInt, presets,
+    BindOpts, ConnectOptions, Connection, ConnectionError, IdleTimeout, IncomingAddr, QuicTransportConfig,
+    VarInt, presets,
 };
 use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::gate::Gate;
+use super::paced::{Gauge, Pacing};
 use super::quic_meter::Meter;
-use super::{BINDING_LABEL, ConnLost, PathReport, RecvStream, Rung, SendStream, Side};
+use super::{BINDING_LABEL, ConnLost, PathReport, RecvStream, Rung, SendStream, SendWay, Side};
+use crate::clock::Clock;
 use crate::discovery::interfaces::{self, Interface};
 use crate::node::{Reach, Traffic};
 
@@ -71,6 +76,7 @@ pub(crate) struct QuicCarrier {
     endpoint: Endpoint,
     reach: Reach,
     meter: Meter,
+    alpns: Vec<Vec<u8>>,
 }
 
 impl QuicCarrier {
@@ -86,8 +92,8 @@ impl QuicCarrier {
             .crypto_provider(provider)
             .secret_key(iroh::SecretKey::from_bytes(&key.to_bytes()))
             .relay_mode(RelayMode::Disabled)
-            .alpns(alpns)
-            .transport_config(transport_config())
+            .alpns(alpns.clone())
+            .transport_config(transport_config(&Gauge::new()))
             .clear_ip_transports();
         let port = if port == 0 { free_port(reach)? } else { port };
         let (v4, v6) = match reach {
@@ -107,7 +113,7 @@ impl QuicCarrier {
             .bind_addr_with_opts(SocketAddr::from((v6, port)), opts(prefix6).set_is_required(false))
             .map_err(|e| refused(e.to_string()))?;
         let endpoint = builder.bind().await.map_err(|e| refused(format!("{e:#}")))?;
-        Ok(Self { endpoint, reach, meter: Meter::default() })
+        Ok(Self { endpoint, reach, meter: Meter::default(), alpns })
     }
 
     /// The addresses of the sockets, as bound.
@@ -126,12 +132,17 @@ impl QuicCarrier {
         for addr in addrs {
             target = target.with_ip_addr(*addr);
         }
-        let connecting = self.endpoint.connect(target, alpn);
+        let gauge = Gauge::new();
+        let options = ConnectOptions::new().with_transport_config(transport_config(&gauge));
+        let connecting = async {
+            let connecting = self.endpoint.connect_with_opts(target, alpn, options).await;
+            let connecting = connecting.map_err(|e| ConnLost::Transport(format!("{e:#}")))?;
+            connecting.await.map_err(|e| ConnLost::Transport(format!("{e:#}")))
+        };
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(conn)) => {
-                QuicConn::counted(conn, &self.meter).ok_or_else(|| ConnLost::Transport("unusable key".into()))
-            }
-            Ok(Err(error)) => Err(ConnLost::Transport(format!("{error:#}"))),
+            Ok(Ok(conn)) => QuicConn::counted(conn, gauge, &self.meter)
+                .ok_or_else(|| ConnLost::Transport("unusable key".into())),
+            Ok(Err(lost)) => Err(lost),
             Err(_) => Err(ConnLost::TimedOut),
         }
     }
@@ -151,11 +162,16 @@ impl QuicCarrier {
             incoming.ignore();
         };
         let meter = self.meter.clone();
+        let gauge = Gauge::new();
+        let config = self.endpoint.create_server_config_builder(self.alpns.clone());
+        let config = Arc::new(config.set_transport_config(transport_config(&gauge)).build());
         Some(async move {
-            let conn = incoming.await.map_err(|e| ConnLost::Transport(format!("{e:#}")))?;
+            let accepting =
+                incoming.accept_with(config).map_err(|e| ConnLost::Transport(format!("{e:#}")))?;
+            let conn = accepting.await.map_err(|e| ConnLost::Transport(format!("{e:#}")))?;
             let alpn = conn.alpn().to_vec();
-            let conn =
-                QuicConn::counted(conn, &meter).ok_or_else(|| ConnLost::Transport("unusable key".into()))?;
+            let conn = QuicConn::counted(conn, gauge, &meter)
+                .ok_or_else(|| ConnLost::Transport("unusable key".into()))?;
             Ok((conn, alpn))
         })
     }
@@ -197,9 +213,11 @@ fn free_port(reach: Reach) -> Result<u16, BindError> {
         .map_err(|error| BindError::Socket { port: 0, reason: error.to_string() })
 }
 
-/// QUIC parameters, each with its reason.
-fn transport_config() -> QuicTransportConfig {
+/// QUIC parameters of one connection, each with its reason.
+fn transport_config(gauge: &Arc<Gauge>) -> QuicTransportConfig {
     QuicTransportConfig::builder()
+        // The bottleneck's queue stays short, or priorities would end where it begins.
+        .congestion_controller_factory(Arc::new(Pacing { gauge: gauge.clone() }))
         // A peer may open this many streams at a time; more wait. Unidirectional ones are not used at all.
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_PER_PEER_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
@@ -216,17 +234,28 @@ fn transport_config() -> QuicTransportConfig {
 pub(crate) struct QuicConn {
     inner: Connection,
     peer: DeviceId,
+    gauge: Arc<Gauge>,
+    gate: Arc<Gate>,
 }
 
 impl QuicConn {
-    fn counted(conn: Connection, meter: &Meter) -> Option<Self> {
+    fn counted(conn: Connection, gauge: Arc<Gauge>, meter: &Meter) -> Option<Self> {
         meter.follow(&conn);
-        Self::new(conn)
+        Self::new(conn, gauge)
     }
 
-    fn new(inner: Connection) -> Option<Self> {
+    fn new(inner: Connection, gauge: Arc<Gauge>) -> Option<Self> {
         let peer = DeviceId::from_bytes(*inner.remote_id().as_bytes()).ok()?;
-        Some(Self { inner, peer })
+        let gate = Gate::new(Clock::start(), Some(gauge.clone()));
+        Some(Self { inner, peer, gauge, gate })
+    }
+
+    fn recv(&self, inner: iroh::endpoint::RecvStream) -> RecvStream {
+        RecvStream::Quic(QuicRecv { inner, gauge: self.gauge.clone() })
+    }
+
+    pub(super) fn gate(&self) -> &Arc<Gate> {
+        &self.gate
     }
 
     pub(super) fn peer(&self) -> DeviceId {
@@ -239,12 +268,12 @@ impl QuicConn {
 
     pub(super) async fn open(&self) -> Result<(SendStream, RecvStream), ConnLost> {
         let (send, recv) = self.inner.open_bi().await.map_err(|e| lost(&e))?;
-        Ok((SendStream::Quic(QuicSend::new(send)), RecvStream::Quic(QuicRecv(recv))))
+        Ok((SendWay::Quic(QuicSend::new(send)).into(), self.recv(recv)))
     }
 
     pub(super) async fn accept(&self) -> Result<(SendStream, RecvStream), ConnLost> {
         let (send, recv) = self.inner.accept_bi().await.map_err(|e| lost(&e))?;
-        Ok((SendStream::Quic(QuicSend::new(send)), RecvStream::Quic(QuicRecv(recv))))
+        Ok((SendWay::Quic(QuicSend::new(send)).into(), self.recv(recv)))
     }
 
     pub(super) fn send_datagram(&self, payload: Bytes) -> bool {
@@ -257,6 +286,15 @@ impl QuicConn {
 
     pub(super) fn datagram_bytes_max(&self) -> usize {
         self.inner.max_datagram_size().unwrap_or(0)
+    }
+
+    pub(super) fn packets(&self) -> (u64, u64) {
+        let paths = self.inner.paths();
+        let path = paths.iter().find(iroh::endpoint::Path::is_selected).or_else(|| paths.iter().next());
+        path.map_or((0, 0), |path| {
+            let stats = path.stats();
+            (stats.sent_packets, stats.lost_packets)
+        })
     }
 
     pub(super) fn paths(&self) -> Vec<PathReport> {
@@ -386,7 +424,7 @@ pub(super) fn printable(bytes: &[u8]) -> String {
 /// The sending half of a QUIC stream. Dropped without `finish`, it is reset: QUIC itself would finish it, and the other
 /// side would take what it has for the whole.
 #[derive(Debug)]
-pub struct QuicSend {
+pub(crate) struct QuicSend {
     inner: iroh::endpoint::SendStream,
     finished: bool,
 }
@@ -402,10 +440,6 @@ impl Drop for QuicSend {
 impl QuicSend {
     fn new(inner: iroh::endpoint::SendStream) -> Self {
         Self { inner, finished: false }
-    }
-
-    pub(super) async fn write_chunk(&mut self, chunk: Bytes) -> std::io::Result<()> {
-        self.inner.write_chunk(chunk).await.map_err(std::io::Error::from)
     }
 
     pub(super) fn poll_write_chunk(
@@ -468,16 +502,21 @@ impl AsyncWrite for QuicSend {
 
 /// The receiving half of a QUIC stream.
 #[derive(Debug)]
-pub struct QuicRecv(iroh::endpoint::RecvStream);
+pub struct QuicRecv {
+    inner: iroh::endpoint::RecvStream,
+    gauge: Arc<Gauge>,
+}
 
 impl QuicRecv {
     pub(super) async fn read_chunk(&mut self, max: usize) -> std::io::Result<Option<Bytes>> {
-        self.0.read_chunk(max).await.map_err(std::io::Error::from)
+        let chunk = self.inner.read_chunk(max).await.map_err(std::io::Error::from)?;
+        self.gauge.receive(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
+        Ok(chunk)
     }
 
     pub(super) fn stop(&mut self) {
         // Already finished is what the caller wants.
-        let _ = self.0.stop(VarInt::from_u32(super::code::DONE));
+        let _ = self.inner.stop(VarInt::from_u32(super::code::DONE));
     }
 }
 
@@ -487,7 +526,10 @@ impl AsyncRead for QuicRecv {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
-        AsyncRead::poll_read(Pin::new(&mut self.0), cx, buf)
+        let before = buf.filled().len();
+        ready!(AsyncRead::poll_read(Pin::new(&mut self.inner), cx, buf))?;
+        self.gauge.receive((buf.filled().len() - before) as u64);
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -4,8 +4,9 @@
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
+use honeylink_core::qos::StreamOptions;
 use honeylink_core::session::State;
-use honeylink_core::wire::link::{Class, StreamHeader, StreamKind};
+use honeylink_core::wire::link::{StreamHeader, StreamKind};
 use tokio::sync::watch;
 
 use super::shared::LinkShared;
@@ -13,21 +14,39 @@ use super::{DatagramError, LinkClosed, Stream, StreamError};
 use crate::carrier::Conn;
 
 impl LinkShared {
-    pub(super) async fn open_stream(&self, class: Class) -> Result<Stream, StreamError> {
+    pub(super) async fn open_stream(&self, options: StreamOptions) -> Result<Stream, StreamError> {
+        self.open_stream_by(options, None).await
+    }
+
+    /// Opens a stream that asks for what the policy of that name says, and goes on to when the policy changes.
+    pub(super) async fn open_stream_under(&self, policy: &str) -> Result<Stream, StreamError> {
+        let known = self.policy(policy).ok_or_else(|| StreamError::UnknownPolicy(policy.to_owned()))?;
+        self.open_stream_by(known.options, Some(policy)).await
+    }
+
+    async fn open_stream_by(
+        &self,
+        options: StreamOptions,
+        policy: Option<&str>,
+    ) -> Result<Stream, StreamError> {
         let conn = self.active_conn().await?;
         let lost = |e: &dyn std::fmt::Display| StreamError::ConnectionLost(e.to_string());
-        let (mut send, recv) = conn.open().await.map_err(|e| lost(&e))?;
-        send.set_priority(class.priority());
+        // Asked for before anything is opened: what cannot be had costs the peer nothing.
+        let ticket = conn.gate().open(options)?;
+        policy.inspect(|policy| ticket.name(self.id(), policy));
+        let (send, recv) = conn.open().await.map_err(|e| lost(&e))?;
+        // Before its first byte: a header without priority would wait behind everything that has some.
+        let mut send = send.with_ticket(Some(ticket), options);
         let header = StreamHeader {
             kind: StreamKind::Bytes,
             session: self.id(),
-            class,
+            priority: options.priority,
             protocol: self.protocol().to_owned(),
         };
         let mut bytes = BytesMut::new();
         header.encode(&mut bytes);
         send.write_chunk(bytes.freeze()).await.map_err(|e| lost(&e))?;
-        Ok(Stream { class, send, recv })
+        Ok(Stream { class: options.priority.class(), send, recv })
     }
 
     /// Waits until the session is active and gives the connection it runs on.
@@ -99,7 +118,7 @@ impl LinkShared {
 
 /// Waits for the end of the session. A function, so that what `wait_for` gives, which locks the channel, is gone before
 /// anything else is locked; see [`LinkShared::active_conn`].
-async fn until_closed(state: &mut watch::Receiver<State>) {
+pub(super) async fn until_closed(state: &mut watch::Receiver<State>) {
     // The sender lives in the link, so waiting cannot fail.
     let _ = state.wait_for(|s| *s == State::Closed).await;
 }

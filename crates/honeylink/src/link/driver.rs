@@ -142,17 +142,17 @@ fn far() -> Instant {
 }
 
 async fn open_session(conn: &Conn, shared: &LinkShared) -> std::io::Result<Carriage> {
-    let (mut send, recv) = conn.open().await.map_err(std::io::Error::other)?;
+    let (send, recv) = conn.open().await.map_err(std::io::Error::other)?;
+    let mut send = send.gated(conn.gate(), Class::Interactive.into());
     let agreed = *shared.watch_state().borrow() == State::Suspended;
     let header = StreamHeader {
         kind: if agreed { StreamKind::Resume } else { StreamKind::Session },
         session: shared.id(),
-        class: Class::Interactive,
+        priority: Class::Interactive.into(),
         protocol: shared.protocol().to_owned(),
     };
     let mut bytes = BytesMut::new();
     header.encode(&mut bytes);
-    send.set_priority(Class::Interactive.priority());
     send.write_chunk(bytes.freeze()).await?;
     Ok(Carriage { conn: conn.clone(), send, recv })
 }

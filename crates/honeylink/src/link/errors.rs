@@ -1,7 +1,11 @@
 //! What can go wrong on a link, one enum per operation.
 
+use honeylink_core::qos::policy::PolicyRejected;
+use honeylink_core::qos::{OpenError, OptionsError, ReserveError};
 use honeylink_core::session::{CloseReason, Closer};
 use honeylink_core::wire::link::CloseCode;
+
+use crate::carrier::traffic::RefusedStream;
 
 /// The link is over.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -64,6 +68,58 @@ pub enum StreamError {
     /// The connection was lost; the link is being taken up again. Try again.
     #[error("the connection was lost while opening the stream: {0}")]
     ConnectionLost(String),
+    /// The link is over.
+    #[error(transparent)]
+    Closed(#[from] LinkClosed),
+    /// What the stream asks for cannot be.
+    #[error(transparent)]
+    Options(#[from] OptionsError),
+    /// This connection holds as many streams as it may.
+    #[error("{max} streams are open already; close one first")]
+    TooManyStreams {
+        /// The most there may be.
+        max: usize,
+    },
+    /// The link does not carry the guaranteed rate beside what is reserved already.
+    #[error("{asked} bytes/s do not fit: {left} bytes/s of this link can still be reserved")]
+    InsufficientBandwidth {
+        /// Bytes a second.
+        asked: u64,
+        /// Bytes a second.
+        left: u64,
+    },
+    /// No policy of that name is in force on this link.
+    #[error("no policy `{0}` is in force on this link; apply it first")]
+    UnknownPolicy(String),
+}
+
+impl From<RefusedStream> for StreamError {
+    fn from(refused: RefusedStream) -> Self {
+        match refused {
+            RefusedStream::Open(OpenError::Options(options)) => Self::Options(options),
+            RefusedStream::Open(OpenError::TooManyStreams { max })
+            | RefusedStream::Reserve(ReserveError::TooManyStreams { max }) => Self::TooManyStreams { max },
+            RefusedStream::Reserve(ReserveError::InsufficientBandwidth { asked, left }) => {
+                Self::InsufficientBandwidth { asked, left }
+            }
+        }
+    }
+}
+
+/// Why a policy is not in force.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApplyError {
+    /// It cannot be used, or another one is still being agreed.
+    #[error(transparent)]
+    Rejected(#[from] PolicyRejected),
+    /// The peer did not acknowledge it within five seconds, or refused it; what was before is back in force.
+    #[error("policy `{name}` was taken back: {why}")]
+    RolledBack {
+        /// Its name.
+        name: String,
+        /// Why.
+        why: String,
+    },
     /// The link is over.
     #[error(transparent)]
     Closed(#[from] LinkClosed),

@@ -8,10 +8,12 @@
 //! the network, and `driver` moves the bytes.
 
 mod beside;
+mod datagrams;
 pub(crate) mod driver;
 mod errors;
 mod inlet;
 mod outlet;
+mod policies;
 pub(crate) mod shared;
 
 use std::sync::Arc;
@@ -19,15 +21,24 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use honeylink_core::identity::DeviceId;
+use honeylink_core::qos::StreamOptions;
+use honeylink_core::qos::fec::FecChoice;
+use honeylink_core::qos::policy::Policy;
 use honeylink_core::session::State;
 use honeylink_core::wire::link::Class;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 pub use honeylink_core::session::{CloseReason, Closer};
 pub use honeylink_core::wire::link::CloseCode;
 
-pub use self::errors::{CloseError, DatagramError, LinkClosed, PingError, SendError, StreamError};
+pub(crate) use self::datagrams::Inbound;
+pub use self::datagrams::{DatagramReceiver, DatagramSender};
+pub use self::errors::{
+    ApplyError, CloseError, DatagramError, LinkClosed, PingError, SendError, StreamError,
+};
 use self::shared::LinkShared;
+pub use crate::carrier::flow::FlowStats;
+pub use crate::carrier::traffic::{LinkTraffic, QosEvent, StreamReport};
 use crate::carrier::{PathReport, RecvStream, SendStream};
 
 /// Counters and facts of a link.
@@ -136,12 +147,20 @@ impl Link {
         self.shared().try_recv()
     }
 
-    /// Opens a byte stream to the peer.
+    /// Opens a byte stream to the peer. A [`Class`] is a complete answer to what it asks for; [`StreamOptions`] say more.
     ///
     /// # Errors
-    /// [`StreamError`] if the link is over or its connection was lost just now.
-    pub async fn open_stream(&self, class: Class) -> Result<Stream, StreamError> {
-        self.shared().open_stream(class).await
+    /// [`StreamError`] if the link is over, its connection was lost just now, or the options contradict themselves.
+    pub async fn open_stream(&self, options: impl Into<StreamOptions>) -> Result<Stream, StreamError> {
+        self.shared().open_stream(options.into()).await
+    }
+
+    /// Opens a byte stream that asks for what a policy in force says, now and when it changes.
+    ///
+    /// # Errors
+    /// As [`Link::open_stream`], and [`StreamError::UnknownPolicy`].
+    pub async fn open_stream_under(&self, policy: &str) -> Result<Stream, StreamError> {
+        self.shared().open_stream_under(policy).await
     }
 
     /// The next byte stream the peer opened.
@@ -166,6 +185,71 @@ impl Link {
     /// [`LinkClosed`] once the link is over.
     pub async fn recv_datagram(&self) -> Result<Bytes, LinkClosed> {
         self.shared().recv_datagram().await
+    }
+
+    /// Opens a flow of datagrams to the peer, with a priority, rates and a deadline of its own, and repair of losses as
+    /// `fec` says. Returns when the peer listens.
+    ///
+    /// # Errors
+    /// As [`Link::open_stream`].
+    pub async fn open_datagrams(
+        &self,
+        options: impl Into<StreamOptions>,
+        fec: FecChoice,
+    ) -> Result<DatagramSender, StreamError> {
+        self.shared().open_datagrams(options.into(), fec, None).await
+    }
+
+    /// Opens a flow of datagrams that asks for what a policy in force says, now and when it changes.
+    ///
+    /// # Errors
+    /// As [`Link::open_stream_under`].
+    pub async fn open_datagrams_under(&self, policy: &str) -> Result<DatagramSender, StreamError> {
+        let known = self.policy(policy).ok_or_else(|| StreamError::UnknownPolicy(policy.to_owned()))?;
+        self.shared().open_datagrams(known.options, known.fec, Some(policy)).await
+    }
+
+    /// The next flow of datagrams the peer opened. At most 64 of one connection exist at a time.
+    ///
+    /// # Errors
+    /// [`LinkClosed`] once the link is over.
+    pub async fn accept_datagrams(&self) -> Result<DatagramReceiver, LinkClosed> {
+        self.shared().accept_datagrams().await
+    }
+
+    /// Steers the streams of that policy's name by it from now on, and tells the peer. If the peer does not acknowledge it
+    /// within five seconds, or refuses, what was before is back in force; so it is when the returned future is dropped.
+    ///
+    /// # Errors
+    /// [`ApplyError`], saying why it is not in force.
+    pub async fn apply_policy(&self, policy: Policy) -> Result<(), ApplyError> {
+        self.shared().apply_policy(policy).await
+    }
+
+    /// The policy of that name in force here.
+    #[must_use]
+    pub fn policy(&self, name: &str) -> Option<Policy> {
+        self.shared().policy(name)
+    }
+
+    /// The policy of that name by which the peer steers what it sends.
+    #[must_use]
+    pub fn peers_policy(&self, name: &str) -> Option<Policy> {
+        self.shared().peers_policy(name)
+    }
+
+    /// What this side sends on the connection in use, stream by stream, and what the path carries. All links to a device
+    /// share one connection. `None` while suspended.
+    #[must_use]
+    pub fn traffic(&self) -> Option<LinkTraffic> {
+        self.shared().conn().map(|conn| conn.gate().traffic())
+    }
+
+    /// What happens to the streams of the connection in use from now on; ends with the connection. At most 64 are kept for
+    /// a receiver that does not take them. `None` while suspended.
+    #[must_use]
+    pub fn qos_events(&self) -> Option<broadcast::Receiver<QosEvent>> {
+        self.shared().conn().map(|conn| conn.gate().events())
     }
 
     /// Measures one round trip through the link's session.

@@ -4,7 +4,7 @@
 //! Queues and their limits: unacknowledged messages (in the session, `SESSION_WINDOW_*`), bytes to write (`outgoing`,
 //! bounded by that window because every message in it is unacknowledged), received messages (`inbox`,
 //! `RECEIVE_QUEUE_*`: the driver stops reading beyond them, and QUIC's flow control stops the peer), streams waiting for
-//! `accept_stream` (`ACCEPT_QUEUE_MAX`) and datagrams (`DATAGRAM_QUEUE_MAX`).
+//! `accept_stream` (`STREAM_QUEUE_MAX`), flows of datagrams (`DATAGRAM_FLOWS_MAX`) and datagrams (`DATAGRAM_QUEUE_MAX`).
 //!
 //! The ways out and in ([`Outlet`], [`Inlet`]) have locks of their own, held while the carrier is called and taken before
 //! [`Inside`], which never is.
@@ -20,16 +20,18 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use honeylink_core::identity::DeviceId;
 use honeylink_core::limits::{
-    ACCEPT_QUEUE_MAX, DATAGRAM_QUEUE_MAX, MESSAGE_BYTES_CEILING, RECEIVE_QUEUE_BYTES_MAX,
-    RECEIVE_QUEUE_MESSAGES_MAX, SESSION_WINDOW_BYTES_MAX, SESSION_WINDOW_MESSAGES_MAX,
+    DATAGRAM_FLOWS_MAX, DATAGRAM_QUEUE_MAX, MESSAGE_BYTES_CEILING, RECEIVE_QUEUE_BYTES_MAX,
+    RECEIVE_QUEUE_MESSAGES_MAX, SESSION_WINDOW_BYTES_MAX, SESSION_WINDOW_MESSAGES_MAX, STREAM_QUEUE_MAX,
 };
 use honeylink_core::session::{Config, Input, Output, Role, Session, State};
 use honeylink_core::time::{Deadline, Time};
 use honeylink_core::wire::link::{CloseCode, Frame, FrameDecoder, SessionId, encode_message};
 use tokio::sync::{Mutex as AsyncMutex, Notify, mpsc, oneshot, watch};
 
+use super::datagrams::DatagramReceiver;
 use super::inlet::{Found, Inlet};
 use super::outlet::{Next, Outlet};
+use super::policies::PolicyDesk;
 use super::{CloseError, LinkClosed, LinkStats, PingError, SendError, Stream};
 use crate::carrier::{Conn, RecvStream, SendStream};
 use crate::clock::Clock;
@@ -104,6 +106,9 @@ pub(crate) struct LinkShared {
     pub(super) datagrams_in: mpsc::Sender<Bytes>,
     pub(super) datagrams_out: AsyncMutex<mpsc::Receiver<Bytes>>,
     pub(super) datagrams_dropped: AtomicU64,
+    pub(super) flows_in: mpsc::Sender<DatagramReceiver>,
+    pub(super) flows_out: AsyncMutex<mpsc::Receiver<DatagramReceiver>>,
+    pub(super) policies: PolicyDesk,
     next_ping: AtomicU64,
 }
 
@@ -116,8 +121,9 @@ impl LinkShared {
         config: Config,
         clock: Clock,
     ) -> Self {
-        let (streams_in, streams_out) = mpsc::channel(ACCEPT_QUEUE_MAX);
+        let (streams_in, streams_out) = mpsc::channel(STREAM_QUEUE_MAX);
         let (datagrams_in, datagrams_out) = mpsc::channel(DATAGRAM_QUEUE_MAX);
+        let (flows_in, flows_out) = mpsc::channel(DATAGRAM_FLOWS_MAX);
         let message_max = config.message_max;
         let now = clock.now();
         Self {
@@ -153,6 +159,9 @@ impl LinkShared {
             datagrams_in,
             datagrams_out: AsyncMutex::new(datagrams_out),
             datagrams_dropped: AtomicU64::new(0),
+            flows_in,
+            flows_out: AsyncMutex::new(flows_out),
+            policies: PolicyDesk::default(),
             next_ping: AtomicU64::new(0),
         }
     }
@@ -171,6 +180,10 @@ impl LinkShared {
 
     pub(crate) fn role(&self) -> Role {
         self.role
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.clock.now()
     }
 
     pub(crate) fn conn(&self) -> Option<Conn> {

@@ -18,7 +18,7 @@ use super::pool::NotInserted;
 use crate::carrier::{ALPN_LINK, ALPN_MESH, Conn, ConnLost, RecvStream, SendStream, code, memory};
 use crate::link::driver::{Carriage, drive_responder};
 use crate::link::shared::LinkShared;
-use crate::link::{Link, Stream};
+use crate::link::{Inbound, Link, Stream};
 
 /// A stream's header must be there within this time.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -139,6 +139,7 @@ fn arrived(inner: &Arc<Inner>, conn: Conn, alpn: &[u8]) {
 
 /// Serves one connection of a paired peer until it is gone.
 pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
+    let inbound = Inbound::default();
     let streams = async {
         let room = Arc::new(tokio::sync::Semaphore::new(HEADERS_PENDING_MAX));
         loop {
@@ -149,9 +150,9 @@ pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
                 Ok(halves) => halves,
                 Err(lost) => return lost,
             };
-            let (inner, conn) = (inner.clone(), conn.clone());
+            let (inner, conn, inbound) = (inner.clone(), conn.clone(), inbound.clone());
             inner.clone().tasks.spawn(async move {
-                serve_stream(&inner, conn, send, recv).await;
+                serve_stream(&inner, conn, &inbound, send, recv).await;
                 drop(permit);
             });
         }
@@ -159,7 +160,7 @@ pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
     let datagrams = async {
         loop {
             match conn.read_datagram().await {
-                Ok(datagram) => deliver_datagram(inner, &conn, datagram),
+                Ok(datagram) => deliver_datagram(inner, &conn, &inbound, datagram),
                 Err(lost) => return lost,
             }
         }
@@ -169,6 +170,7 @@ pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
         lost = datagrams => lost,
         lost = conn.closed() => lost,
         () = inner.watch_ways(&conn) => ConnLost::ByUs,
+        () = conn.gate().run(&conn) => ConnLost::ByUs,
         () = inner.stop.cancelled() => {
             // The links are still saying goodbye on this connection; it is closed after them.
             tokio::select! {
@@ -185,7 +187,10 @@ pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
     tracing::debug!(peer = %conn.peer().short(), %lost, "connection ended");
 }
 
-fn deliver_datagram(inner: &Inner, conn: &Conn, mut datagram: bytes::Bytes) {
+fn deliver_datagram(inner: &Inner, conn: &Conn, inbound: &Inbound, datagram: bytes::Bytes) {
+    let Some(mut datagram) = inbound.deliver(datagram) else {
+        return;
+    };
     let Some(id) = datagram.split_to_checked(16) else {
         return;
     };
@@ -208,7 +213,13 @@ impl SplitChecked for bytes::Bytes {
     }
 }
 
-async fn serve_stream(inner: &Arc<Inner>, conn: Conn, send: SendStream, mut recv: RecvStream) {
+async fn serve_stream(
+    inner: &Arc<Inner>,
+    conn: Conn,
+    inbound: &Inbound,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) {
     let header = match tokio::time::timeout(HEADER_TIMEOUT, read_header(&mut recv)).await {
         Ok(Ok(header)) => header,
         Ok(Err(why)) => {
@@ -219,13 +230,26 @@ async fn serve_stream(inner: &Arc<Inner>, conn: Conn, send: SendStream, mut recv
     };
     match header.kind {
         StreamKind::Session | StreamKind::Resume => {
+            let send = send.gated(conn.gate(), header.priority.into());
             serve_session(inner, Carriage { conn, send, recv }, header).await;
         }
         StreamKind::Bytes => {
             if let Some((link, _)) = inner.pool.link(&conn.peer(), &header.session) {
-                send.set_priority(header.class.priority());
+                let send = send.gated(conn.gate(), header.priority.into());
                 // A full queue drops the stream, which resets it: the peer sees an error, not silence.
-                link.offer_stream(Stream { class: header.class, send, recv });
+                link.offer_stream(Stream { class: header.priority.class(), send, recv });
+            }
+        }
+        StreamKind::Policy => {
+            if let Some((link, _)) = inner.pool.link(&conn.peer(), &header.session) {
+                link.serve_policies(&conn, &mut send, &mut recv).await;
+            }
+        }
+        StreamKind::Datagrams => {
+            if let Some((link, _)) = inner.pool.link(&conn.peer(), &header.session) {
+                let opening = link.serve_datagrams(inbound, header.priority, send, recv);
+                // Its opening belongs to the header.
+                let _ = tokio::time::timeout(HEADER_TIMEOUT, opening).await;
             }
         }
     }

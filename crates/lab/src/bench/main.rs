@@ -12,20 +12,24 @@
 //! longer than [`rig::PATIENCE`] makes the row fail with words, and never becomes a sample.
 //!
 //! ```text
-//! main      arguments, the list of rows, exit code
+//! main      arguments, the suites, exit code
 //! report    a row, the JSON report, the table for people and for the docs
+//! chart     the rows with one unit as bars, for the docs
 //! pairs     A B B A, medians and quartiles
 //! rig       two runtimes with two nodes, or two raw endpoints
 //! lan       machines on a bridge, made of namespaces
 //! device    the program on one machine: its daemon and its commands
 //! shelf     files to send, in memory
 //! usage     CPU seconds and memory of this process
-//! rows/*    one file per figure
+//! rows/*    the suite `first-link`, one file per figure
+//! qos/*     the suite `qos`: many streams on a cable of known rate
 //! ```
 
+mod chart;
 mod device;
 mod lan;
 mod pairs;
+mod qos;
 mod report;
 mod rig;
 mod rows;
@@ -41,14 +45,28 @@ use report::{Report, Row};
 type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 const USAGE: &str = "\
-usage: honeylink-bench --suite first-link [--report FILE] [--write-docs FILE]
+usage: honeylink-bench --suite first-link|qos [--report FILE] [--write-docs FILE]
                        [--program FILE] [--only ID,ID] [--quick]
 
   --report FILE      the rows as JSON
-  --write-docs FILE  puts the table between the markers of this Markdown file
+  --write-docs FILE  puts the table between the markers of this Markdown file, and
+                     a chart beside it where the suite has one
   --program FILE     the built program `honeylink`; rows about it are skipped without
   --only ID,ID       these rows only; the others stay in the docs as they are
   --quick            smaller samples: to see that the suite runs, not to judge by";
+
+/// Figures that are measured together and shown in one table.
+struct Suite {
+    name: &'static str,
+    figures: &'static [rows::Figure],
+    /// The unit of the rows in its chart, if it has one.
+    chart: Option<&'static str>,
+}
+
+const SUITES: &[Suite] = &[
+    Suite { name: "first-link", figures: rows::ALL, chart: None },
+    Suite { name: "qos", figures: qos::rows::FIGURES, chart: Some("ms") },
+];
 
 /// What the command line asks for.
 #[derive(Debug, Default)]
@@ -75,7 +93,11 @@ impl Wish {
                 _ => return None,
             }
         }
-        (wish.suite == rows::FIRST_LINK).then_some(wish)
+        wish.suite().is_some().then_some(wish)
+    }
+
+    fn suite(&self) -> Option<&'static Suite> {
+        SUITES.iter().find(|suite| suite.name == self.suite)
     }
 
     fn wants(&self, id: &str) -> bool {
@@ -101,8 +123,9 @@ fn main() -> ExitCode {
 /// Runs the suite and says whether every row that ran holds its bar.
 fn run(wish: &Wish) -> Result<bool, Trouble> {
     let scale = rows::Scale { quick: wish.quick, program: wish.program.clone() };
-    let mut report = Report::new(&wish.suite, wish.quick);
-    for figure in rows::ALL.iter().filter(|figure| wish.wants(figure.id)) {
+    let suite = wish.suite().ok_or("no such suite")?;
+    let mut report = Report::new(suite, wish.quick);
+    for figure in suite.figures.iter().filter(|figure| wish.wants(figure.id)) {
         let row = match (figure.measure)(&scale) {
             Ok(finding) => Row::new(figure, finding),
             Err(trouble) => Row::failed(figure, &trouble.to_string()),

@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::Trouble;
 use crate::pairs::{median, quantile};
 use crate::rows::Figure;
+use crate::{Suite, Trouble, chart};
 
 const DOCS_BEGIN: &str = "<!-- bench:begin -->";
 const DOCS_END: &str = "<!-- bench:end -->";
@@ -64,11 +64,11 @@ impl Finding {
 /// One figure of the report.
 #[derive(Debug, Serialize)]
 pub(crate) struct Row {
-    id: &'static str,
+    pub(crate) id: &'static str,
     what: &'static str,
     /// Null if it was skipped or failed.
-    value: Option<f64>,
-    unit: &'static str,
+    pub(crate) value: Option<f64>,
+    pub(crate) unit: &'static str,
     /// What the value is a ratio to, or null for an absolute figure.
     peer: Option<&'static str>,
     bar: String,
@@ -77,7 +77,7 @@ pub(crate) struct Row {
     samples: Vec<f64>,
     /// First quartile, median, third quartile of the samples.
     quartiles: Option<[f64; 3]>,
-    facts: BTreeMap<&'static str, f64>,
+    pub(crate) facts: BTreeMap<&'static str, f64>,
     /// Why there is no value.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
@@ -180,7 +180,11 @@ impl fmt::Display for Row {
 /// Everything one run of a suite found.
 #[derive(Debug, Serialize)]
 pub(crate) struct Report {
-    suite: String,
+    suite: &'static str,
+    #[serde(skip)]
+    figures: &'static [Figure],
+    #[serde(skip)]
+    chart: Option<&'static str>,
     version: &'static str,
     /// Small samples: shows that the suite runs and nothing more.
     quick: bool,
@@ -191,9 +195,11 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    pub(crate) fn new(suite: &str, quick: bool) -> Self {
+    pub(crate) fn new(suite: &Suite, quick: bool) -> Self {
         Self {
-            suite: suite.to_owned(),
+            suite: suite.name,
+            figures: suite.figures,
+            chart: suite.chart,
             version: env!("CARGO_PKG_VERSION"),
             quick,
             cpus: std::thread::available_parallelism().map_or(0, usize::from),
@@ -209,23 +215,28 @@ impl Report {
     }
 
     /// Puts this report's rows into the table between the markers of `file`. A row that was not measured now stays as it
-    /// is there, so that a figure can be measured anew by itself.
+    /// is there, so that a figure can be measured anew by itself. The chart, a file of the same name ending in `.svg`, is
+    /// drawn when every row was measured.
     pub(crate) fn write_docs(&self, file: &Path) -> Result<(), Trouble> {
         let shown = file.display();
         let text = std::fs::read_to_string(file).map_err(|e| format!("{shown}: {e}"))?;
         let measured: Vec<_> = self.rows.iter().map(|row| (row.id, row.line())).collect();
-        let spliced = splice(&text, |old| table(&measured, old))
+        let spliced = splice(&text, |old| table(self.figures, &measured, old))
             .ok_or_else(|| format!("{shown}: no `{DOCS_BEGIN}` and `{DOCS_END}` in this order"))?;
-        std::fs::write(file, spliced).map_err(|e| format!("{shown}: {e}").into())
+        std::fs::write(file, spliced).map_err(|e| format!("{shown}: {e}"))?;
+        let Some(unit) = self.chart.filter(|_| self.rows.len() == self.figures.len()) else { return Ok(()) };
+        let drawing = file.with_extension("svg");
+        std::fs::write(&drawing, chart::draw(unit, &self.rows))
+            .map_err(|e| format!("{}: {e}", drawing.display()).into())
     }
 }
 
 /// The table of all figures of the suite, in its order: the line measured now, or else the one in `old`.
-fn table(measured: &[(&str, String)], old: &str) -> String {
+fn table(figures: &[Figure], measured: &[(&str, String)], old: &str) -> String {
     let kept = |id: &str| old.lines().find(|line| line.starts_with(&format!("| {id} |"))).map(str::to_owned);
     let mut table = String::from("| id | figure | value | quartiles | bar | | from the same runs |\n");
     table.push_str("|---|---|---|---|---|---|---|\n");
-    for figure in crate::rows::ALL {
+    for figure in figures {
         let new = measured.iter().find(|(id, _)| *id == figure.id).map(|(_, line)| line.clone());
         if let Some(line) = new.or_else(|| kept(figure.id)) {
             table.push_str(&line);
@@ -284,7 +295,7 @@ mod tests {
     #[test]
     fn a_row_measured_alone_leaves_the_others_as_they_are() {
         let old = "| id |\n|---|\n| C1 | connect, old |\n| F1 | file, old |\n| F1b | first byte, old |\n";
-        let new = table(&[("F1", "| F1 | file, new |".to_owned())], old);
+        let new = table(crate::rows::ALL, &[("F1", "| F1 | file, new |".to_owned())], old);
         let rows: Vec<_> = new.lines().skip(2).collect();
         assert_eq!(rows, ["| C1 | connect, old |", "| F1 | file, new |", "| F1b | first byte, old |"]);
     }

@@ -37,8 +37,10 @@ use zeroize::Zeroizing;
 pub(crate) use self::driver::Driver;
 use self::slots::Slots;
 use self::tls::Identity;
+use super::gate::Gate;
 use super::quic::{BindError, answers_ip, canonical, rung_of};
-use super::{ALPN_MESH, ConnLost, MESH_ROOT_LABEL, PathReport, RecvStream, SendStream, Side};
+use super::{ALPN_MESH, ConnLost, MESH_ROOT_LABEL, PathReport, RecvStream, SendStream, SendWay, Side};
+use crate::clock::Clock;
 use crate::discovery::interfaces;
 use crate::node::Reach;
 
@@ -161,6 +163,8 @@ struct Shared {
     rtt: Duration,
     mesh_root: Zeroizing<[u8; 32]>,
     stream: Mutex<Option<Halves>>,
+    /// With nothing to decide: there is one stream.
+    gate: Arc<Gate>,
     gone: CancellationToken,
     lost: Mutex<Option<ConnLost>>,
     /// What the other side is told when this side closes.
@@ -218,6 +222,7 @@ impl TcpConn {
             rtt,
             mesh_root,
             stream: Mutex::new(Some((write, read))),
+            gate: Gate::new(Clock::start(), None),
             gone: CancellationToken::new(),
             lost: Mutex::new(None),
             goodbye: Mutex::default(),
@@ -233,11 +238,15 @@ impl TcpConn {
         self.shared.side
     }
 
+    pub(super) fn gate(&self) -> &Arc<Gate> {
+        &self.shared.gate
+    }
+
     /// The connection's stream, once; whoever asks again waits for its end.
     pub(super) async fn stream(&self) -> Result<(SendStream, RecvStream), ConnLost> {
         let halves = self.shared.stream.lock().unwrap_or_else(PoisonError::into_inner).take();
         match halves {
-            Some((write, read)) => Ok((SendStream::Tcp(write), RecvStream::Tcp(TcpRecv(read)))),
+            Some((write, read)) => Ok((SendWay::Tcp(write).into(), RecvStream::Tcp(TcpRecv(read)))),
             None => Err(self.closed().await),
         }
     }

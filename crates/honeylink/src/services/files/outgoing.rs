@@ -178,7 +178,14 @@ impl Outgoing<'_> {
         };
         match open.open_stream(Class::Bulk).await {
             Ok(stream) => Ok((open, stream)),
-            Err(error @ (StreamError::ConnectionLost(_) | StreamError::Closed(_))) => {
+            Err(
+                error @ (StreamError::ConnectionLost(_)
+                | StreamError::Closed(_)
+                | StreamError::Options(_)
+                | StreamError::TooManyStreams { .. }
+                | StreamError::InsufficientBandwidth { .. }
+                | StreamError::UnknownPolicy(_)),
+            ) => {
                 let lost = std::io::Error::new(std::io::ErrorKind::ConnectionReset, error.to_string());
                 Err(SendError::Stream(lost).into())
             }

@@ -16,9 +16,6 @@ use crate::Trouble;
 use crate::pairs::PAIRS_MIN;
 use crate::report::{Bar, Finding};
 
-/// The suite's name.
-pub(crate) const FIRST_LINK: &str = "first-link";
-
 /// What a row about the program says without one.
 const NEEDS_PROGRAM: &str = "needs --program";
 
@@ -43,6 +40,7 @@ impl Scale {
 }
 
 /// A figure: what it is called, what it must keep to and how it is measured.
+#[derive(Debug)]
 pub(crate) struct Figure {
     pub(crate) id: &'static str,
     pub(crate) what: &'static str,

@@ -1,0 +1,310 @@
+//! Flows of datagrams at the [`Gate`]: unlike byte streams their bytes wait here, because a datagram that is too late is
+//! dropped, and because repair is added where the losses are known.
+//!
+//! The gate decides when a datagram leaves; its task hands it to the connection, outside the gate's lock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use honeylink_core::qos::fec::{Encoder, FecChoice, FecControl, FecLevel, HEADER_BYTES, Layout};
+use honeylink_core::qos::{OptionsError, Room, StreamId, StreamOptions, StreamStats};
+use honeylink_core::time::Time;
+use honeylink_core::wire::link::SessionId;
+
+use super::gate::Gate;
+use super::traffic::RefusedStream;
+
+/// Bytes in front of every datagram that say which flow it belongs to.
+pub(crate) const LABEL_BYTES: usize = 16;
+/// What repair adds to the longest payload of its block: a length, filled up to an even number.
+const REPAIR_BYTES: usize = 3;
+/// What a flow without a deadline waits for the rest of a block.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// What is thought of the time between two datagrams before there were two.
+const INTERVAL_FIRST: Duration = Duration::from_millis(20);
+/// How often losses are looked at.
+const LOSSES_EVERY: Duration = Duration::from_millis(500);
+/// Fewer packets than this say nothing about losses.
+const LOSSES_PACKETS_MIN: u64 = 50;
+
+/// What a flow is at the gate.
+#[derive(Debug)]
+pub(super) struct Outbound {
+    label: [u8; LABEL_BYTES],
+    queue: VecDeque<Bytes>,
+    repair: Option<Repair>,
+}
+
+/// Repair of one flow.
+#[derive(Debug)]
+struct Repair {
+    control: FecControl,
+    encoder: Encoder,
+    patience: Duration,
+    /// Between two datagrams, smoothed.
+    interval: Duration,
+    last: Option<Time>,
+    /// When the block has to end though it is not full; `None` between blocks.
+    ends: Option<Time>,
+    sent: u64,
+}
+
+impl Repair {
+    fn new(choice: FecChoice, deadline: Option<Duration>) -> Self {
+        let control = FecControl::new(choice);
+        // Half of the deadline to fill a block, half for its way.
+        let patience = deadline.unwrap_or(PATIENCE) / 2;
+        let encoder = Encoder::new(Layout { data: 4, repair: 1 });
+        Self { control, encoder, patience, interval: INTERVAL_FIRST, last: None, ends: None, sent: 0 }
+    }
+
+    /// What leaves now that the application sends `payload`.
+    fn push(&mut self, now: Time, payload: Bytes) -> Vec<Bytes> {
+        if let Some(last) = self.last.replace(now) {
+            let gap = now.saturating_since(last).min(self.patience);
+            self.interval = (self.interval * 7 + gap) / 8;
+        }
+        if self.ends.is_none() {
+            let layout = Layout::choose(self.control.level(), self.interval, self.patience);
+            self.encoder.set_layout(layout.unwrap_or(Layout { data: 16, repair: 1 }));
+            self.ends = Some(now + self.patience);
+        }
+        let Some((datagram, repair)) = self.encoder.push(payload) else { return Vec::new() };
+        let mut out = vec![datagram];
+        if !repair.is_empty() {
+            self.ends = None;
+            out.extend(self.keep(repair));
+        }
+        out
+    }
+
+    /// Ends the block now.
+    fn flush(&mut self) -> Vec<Bytes> {
+        self.ends = None;
+        let repair = self.encoder.flush();
+        self.keep(repair)
+    }
+
+    /// Without losses no repair is sent.
+    fn keep(&mut self, repair: Vec<Bytes>) -> Vec<Bytes> {
+        if self.control.level() == FecLevel::None {
+            return Vec::new();
+        }
+        self.sent += repair.len() as u64;
+        repair
+    }
+}
+
+/// All flows of a gate.
+#[derive(Debug, Default)]
+pub(super) struct Flows {
+    outbound: BTreeMap<StreamId, Outbound>,
+    /// Datagrams whose turn has come, for the connection.
+    leaving: VecDeque<Bytes>,
+    /// Packets the connection had sent and lost when last looked at, and when that was.
+    losses: (u64, u64),
+    looked: Time,
+}
+
+impl Flows {
+    pub(super) fn holds(&self, id: StreamId) -> bool {
+        self.outbound.contains_key(&id)
+    }
+
+    /// It is this flow's turn. The bytes that leave.
+    pub(super) fn leave(&mut self, id: StreamId) -> u64 {
+        let Some(datagram) = self.outbound.get_mut(&id).and_then(|flow| flow.queue.pop_front()) else {
+            return 0;
+        };
+        let bytes = datagram.len() as u64;
+        self.leaving.push_back(datagram);
+        bytes
+    }
+
+    /// The oldest datagram of a flow waited too long.
+    pub(super) fn drop_late(&mut self, id: StreamId) {
+        self.outbound.get_mut(&id).and_then(|flow| flow.queue.pop_front());
+    }
+
+    pub(super) fn is_leaving(&self) -> bool {
+        !self.leaving.is_empty()
+    }
+
+    pub(super) fn take_leaving(&mut self) -> VecDeque<Bytes> {
+        std::mem::take(&mut self.leaving)
+    }
+
+    /// When a block ends or losses are to be looked at.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        let repairs = || self.outbound.values().filter_map(|flow| flow.repair.as_ref());
+        let ends = repairs().filter_map(|repair| repair.ends).min();
+        // Only while something is sent: an idle flow must not wake anybody.
+        let look = repairs().any(|repair| repair.ends.is_some()).then(|| self.looked + LOSSES_EVERY);
+        ends.into_iter().chain(look).min()
+    }
+
+    /// The connection has sent and lost that many packets so far.
+    pub(super) fn look(&mut self, now: Time, sent: u64, lost: u64) {
+        if now < self.looked + LOSSES_EVERY {
+            return;
+        }
+        self.looked = now;
+        let (sent_before, lost_before) = self.losses;
+        let (sent_since, lost_since) = (sent.saturating_sub(sent_before), lost.saturating_sub(lost_before));
+        if sent_since < LOSSES_PACKETS_MIN {
+            return;
+        }
+        self.losses = (sent, lost);
+        let per_mille = u32::try_from(lost_since * 1000 / sent_since).unwrap_or(1000);
+        for repair in self.outbound.values_mut().filter_map(|flow| flow.repair.as_mut()) {
+            repair.control.lossy(per_mille);
+        }
+    }
+
+    /// Flows whose block has to end now, with its repair.
+    pub(super) fn due(&mut self, now: Time) -> Vec<(StreamId, Vec<Bytes>)> {
+        let mut due = Vec::new();
+        for (id, flow) in &mut self.outbound {
+            if let Some(repair) =
+                flow.repair.as_mut().filter(|repair| repair.ends.is_some_and(|at| at <= now))
+            {
+                due.push((*id, repair.flush()));
+            }
+        }
+        due
+    }
+
+    /// Puts a datagram into a flow's queue, as it goes over the wire. Its size.
+    pub(super) fn put(&mut self, id: StreamId, body: &[u8]) -> u64 {
+        let Some(flow) = self.outbound.get_mut(&id) else { return 0 };
+        let mut datagram = BytesMut::with_capacity(LABEL_BYTES + body.len());
+        datagram.extend_from_slice(&flow.label);
+        datagram.extend_from_slice(body);
+        flow.queue.push_back(datagram.freeze());
+        (LABEL_BYTES + body.len()) as u64
+    }
+
+    /// Takes back what [`Flows::put`] put last: there was no room for it.
+    pub(super) fn take_back(&mut self, id: StreamId) {
+        self.outbound.get_mut(&id).and_then(|flow| flow.queue.pop_back());
+    }
+
+    /// What is sent for a payload: itself, and repair when it completes a block.
+    pub(super) fn made_of(&mut self, now: Time, id: StreamId, payload: Bytes) -> Vec<Bytes> {
+        match self.outbound.get_mut(&id).map(|flow| &mut flow.repair) {
+            Some(Some(repair)) => repair.push(now, payload),
+            Some(None) => vec![payload],
+            None => Vec::new(),
+        }
+    }
+
+    pub(super) fn close(&mut self, id: StreamId) {
+        self.outbound.remove(&id);
+    }
+}
+
+/// Counters of the sending side of a flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FlowStats {
+    /// Rate, queue, waiting times and drops; bytes count as they go over the wire, repair included.
+    pub sent: StreamStats,
+    /// How much repair is added now.
+    pub fec: FecLevel,
+    /// Repair datagrams so far.
+    pub repair: u64,
+}
+
+/// A flow's place at the gate; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct FlowTicket {
+    gate: Arc<Gate>,
+    id: StreamId,
+    repairs: bool,
+}
+
+impl FlowTicket {
+    pub(super) fn new(gate: Arc<Gate>, id: StreamId, repairs: bool) -> Self {
+        Self { gate, id, repairs }
+    }
+
+    /// What a payload grows by.
+    pub(crate) fn overhead_bytes(&self) -> usize {
+        LABEL_BYTES + if self.repairs { HEADER_BYTES + REPAIR_BYTES } else { 0 }
+    }
+
+    /// Queues a datagram. [`Room::Full`]: it was not taken.
+    pub(crate) fn send(&self, payload: Bytes) -> Room {
+        self.gate.send_datagram(self.id, payload)
+    }
+
+    /// Remembers by which policy the flow was opened.
+    pub(crate) fn name(&self, link: SessionId, policy: &str) {
+        self.gate.name(self.id, link, policy);
+    }
+
+    pub(crate) fn stats(&self) -> FlowStats {
+        self.gate.flow_stats(self.id)
+    }
+
+    pub(crate) fn retune(&self, options: StreamOptions) -> Result<(), OptionsError> {
+        self.gate.retune(self.id, options)
+    }
+}
+
+impl Drop for FlowTicket {
+    fn drop(&mut self) {
+        self.gate.close(self.id);
+    }
+}
+
+impl Gate {
+    /// A place for a flow of datagrams.
+    pub(crate) fn open_datagrams(
+        self: &Arc<Self>,
+        options: StreamOptions,
+        fec: FecChoice,
+        label: [u8; LABEL_BYTES],
+    ) -> Result<FlowTicket, RefusedStream> {
+        let now = self.now();
+        let mut inside = self.inside();
+        let id = inside.scheduler.open_datagrams(now, options)?;
+        self.admit(&mut inside, id, options)?;
+        let repair = (fec != FecChoice::Off).then(|| Repair::new(fec, options.deadline));
+        let repairs = repair.is_some();
+        inside.flows.outbound.insert(id, Outbound { label, queue: VecDeque::new(), repair });
+        drop(inside);
+        Ok(FlowTicket::new(self.clone(), id, repairs))
+    }
+
+    fn send_datagram(&self, id: StreamId, payload: Bytes) -> Room {
+        let now = self.now();
+        let mut inside = self.inside();
+        // Looked at before repair is made: a block must not miss a datagram that never left.
+        let most = (payload.len() + LABEL_BYTES + HEADER_BYTES) as u64;
+        if inside.scheduler.room(id) < most {
+            return Room::Full;
+        }
+        let mut room = Room::Free;
+        for (nth, body) in inside.flows.made_of(now, id, payload).into_iter().enumerate() {
+            let taken = inside.enqueue_datagram(now, id, &body);
+            // Repair for which there is no room is not missed by anybody who has the rest.
+            room = if nth == 0 { taken } else { room };
+        }
+        self.pump_inside(inside);
+        room
+    }
+
+    fn flow_stats(&self, id: StreamId) -> FlowStats {
+        let now = self.now();
+        let inside = self.inside();
+        let sent = inside.scheduler.stats(now, id).unwrap_or_default();
+        let repair = inside.flows.outbound.get(&id).and_then(|flow| flow.repair.as_ref());
+        FlowStats {
+            sent,
+            fec: repair.map_or(FecLevel::None, |repair| repair.control.level()),
+            repair: repair.map_or(0, |repair| repair.sent),
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! How fast a QUIC connection sends: the core's [`Capacity`] as iroh's congestion controller, and what it learns for the
+//! [`Gate`](super::gate::Gate) above it.
+//!
+//! The default controllers fill the bottleneck's buffer until it drops something. Then every byte waits there, the urgent
+//! ones too, and nothing decided above matters any more.
+
+use std::any::Any;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant};
+
+use honeylink_core::qos::{Ack, Capacity, CapacityConfig};
+use honeylink_core::time::Time;
+use iroh::endpoint::{Controller, ControllerFactory, ControllerMetrics, RttEstimator};
+
+use super::gate::Gate;
+
+/// Bytes of a packet that are not the application's: at least headers, tag and one frame's head, rounded up. What is
+/// counted as having left is then never more than what did; what is missing is made up for whenever nothing is unsent.
+const PACKET_OVERHEAD_BYTES: u64 = 64;
+
+/// How often it is looked at what goes either way.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The other direction counts when it carries at least one byte for so many of this one.
+const BACK_COUNTS_FROM: u64 = 16;
+
+/// What the controllers of one connection tell its gate. Bytes are the application's, as well as a packet's size tells.
+#[derive(Debug)]
+pub(super) struct Gauge {
+    /// The first moment a controller saw. The carrier's clock, which need not be the system's.
+    start: OnceLock<Instant>,
+    /// Bytes given to the connection so far.
+    admitted: AtomicU64,
+    /// Bytes of those that left.
+    left: AtomicU64,
+    /// Bytes of streams that the application read.
+    received: AtomicU64,
+    bytes_per_s: AtomicU64,
+    /// What the path carries; 0 while that is not known.
+    carries: AtomicU64,
+    queue_us: AtomicU64,
+    gate: OnceLock<Weak<Gate>>,
+}
+
+impl Gauge {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            start: OnceLock::new(),
+            admitted: AtomicU64::new(0),
+            left: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            bytes_per_s: AtomicU64::new(0),
+            carries: AtomicU64::new(0),
+            queue_us: AtomicU64::new(0),
+            gate: OnceLock::new(),
+        })
+    }
+
+    /// Whom to tell when there may be room.
+    pub(super) fn attach(&self, gate: &Arc<Gate>) {
+        // A second gate for the same connection is never made.
+        let _ = self.gate.set(Arc::downgrade(gate));
+    }
+
+    /// Bytes went into the connection.
+    pub(super) fn admit(&self, bytes: u64) {
+        self.admitted.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes of a stream arrived.
+    pub(super) fn receive(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes in the connection that have not left yet.
+    pub(super) fn unsent(&self) -> u64 {
+        self.admitted.load(Ordering::Relaxed).saturating_sub(self.left.load(Ordering::Relaxed))
+    }
+
+    /// Bytes a second that may go to the path in use, used or not; 0 while nothing is known.
+    pub(super) fn bytes_per_s(&self) -> u64 {
+        self.bytes_per_s.load(Ordering::Relaxed)
+    }
+
+    /// Bytes a second the path in use carries, as far as it was ever full.
+    pub(super) fn carries_bytes_per_s(&self) -> Option<u64> {
+        Some(self.carries.load(Ordering::Relaxed)).filter(|rate| *rate > 0)
+    }
+
+    /// How long packets wait at the bottleneck.
+    pub(super) fn queue_delay(&self) -> Duration {
+        Duration::from_micros(self.queue_us.load(Ordering::Relaxed))
+    }
+
+    fn leave(&self, packet_bytes: u64) {
+        self.left.fetch_add(packet_bytes.saturating_sub(PACKET_OVERHEAD_BYTES), Ordering::Relaxed);
+    }
+
+    /// What was lost has to leave again.
+    fn come_back(&self, packet_bytes: u64) {
+        let bytes = packet_bytes.saturating_sub(PACKET_OVERHEAD_BYTES);
+        let _ = self
+            .left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)));
+    }
+
+    /// Nothing is unsent, whatever was counted.
+    fn drained(&self) {
+        self.left.store(self.admitted.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    fn tell_gate(&self) {
+        if let Some(gate) = self.gate.get().and_then(Weak::upgrade) {
+            gate.has_room();
+        }
+    }
+
+    fn time(&self, at: Instant) -> Time {
+        let since = at.saturating_duration_since(*self.start.get_or_init(|| at)).as_micros();
+        Time::from_micros(u64::try_from(since).unwrap_or(u64::MAX))
+    }
+}
+
+/// Makes the controllers of one connection's paths.
+#[derive(Debug)]
+pub(super) struct Pacing {
+    pub(super) gauge: Arc<Gauge>,
+}
+
+impl ControllerFactory for Pacing {
+    fn build(self: Arc<Self>, now: Instant, current_mtu: u16) -> Box<dyn Controller> {
+        let config = CapacityConfig { packet_bytes: current_mtu.into(), ..CapacityConfig::default() };
+        let gauge = self.gauge.clone();
+        let capacity = Capacity::new(gauge.time(now), config);
+        Box::new(Paced { capacity, config, gauge, sent: 0, flow: Flow { since: now, sent: 0, received: 0 } })
+    }
+}
+
+/// The controller of one path.
+#[derive(Clone, Debug)]
+struct Paced {
+    capacity: Capacity,
+    config: CapacityConfig,
+    gauge: Arc<Gauge>,
+    /// Bytes sent so far.
+    sent: u64,
+    flow: Flow,
+}
+
+/// What went either way when it was last looked at.
+#[derive(Clone, Copy, Debug)]
+struct Flow {
+    since: Instant,
+    sent: u64,
+    received: u64,
+}
+
+impl Paced {
+    /// A round trip passes the queues of both directions, and only one of them is this side's. While the other side sends
+    /// too, its queue has to have a place in what is aimed at: or each side would yield to the other's.
+    fn look_both_ways(&mut self, now: Instant) {
+        if now.saturating_duration_since(self.flow.since) < LOOK_EVERY {
+            return;
+        }
+        let received = self.gauge.received.load(Ordering::Relaxed);
+        let (out, back) = (self.sent - self.flow.sent, received - self.flow.received);
+        self.flow = Flow { since: now, sent: self.sent, received };
+        let queues = if back.saturating_mul(BACK_COUNTS_FROM) >= out { 2 } else { 1 };
+        self.capacity.set_delay_target(self.config.delay_target * queues);
+    }
+}
+
+impl Controller for Paced {
+    fn on_sent(&mut self, _: Instant, _: u64, _: u64) {
+        self.gauge.tell_gate();
+    }
+
+    fn on_packet_sent(&mut self, _: Instant, bytes: u16, _: u64) {
+        self.capacity.sent(bytes.into());
+        self.sent += u64::from(bytes);
+        self.gauge.leave(bytes.into());
+    }
+
+    fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _: u64, _: bool, rtt: &RttEstimator) {
+        let (now_, sent_) = (self.gauge.time(now), self.gauge.time(sent));
+        // Some packets of a handshake count as acknowledged when they are no longer needed, at any time.
+        if now.saturating_duration_since(sent) < rtt.min() / 2 {
+            self.capacity.left(bytes);
+        } else {
+            self.capacity.acked(now_, Ack { sent: sent_, bytes });
+        }
+    }
+
+    fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, _: Option<u64>) {
+        self.look_both_ways(now);
+        let could = self.capacity.pacing_bytes_per_s().unwrap_or(0);
+        self.gauge.bytes_per_s.store(could, Ordering::Relaxed);
+        self.gauge.carries.store(self.capacity.carries_bytes_per_s().unwrap_or(0), Ordering::Relaxed);
+        let queue = self.capacity.queue_delay().as_micros();
+        self.gauge.queue_us.store(u64::try_from(queue).unwrap_or(u64::MAX), Ordering::Relaxed);
+        if app_limited || in_flight == 0 {
+            self.gauge.drained();
+            self.gauge.tell_gate();
+        }
+    }
+
+    fn on_congestion_event(
+        &mut self,
+        now: Instant,
+        _: Instant,
+        is_persistent_congestion: bool,
+        _: bool,
+        _: u64,
+        _: u64,
+    ) {
+        if is_persistent_congestion {
+            self.capacity.collapse(self.gauge.time(now));
+        }
+    }
+
+    fn on_packet_lost(&mut self, lost_bytes: u16, _: u64, _: Instant) {
+        self.capacity.lost(lost_bytes.into());
+        self.gauge.come_back(lost_bytes.into());
+    }
+
+    fn on_mtu_update(&mut self, new_mtu: u16) {
+        self.config.packet_bytes = new_mtu.into();
+        self.capacity.set_packet_bytes(new_mtu.into());
+    }
+
+    fn window(&self) -> u64 {
+        self.capacity.window()
+    }
+
+    fn metrics(&self) -> ControllerMetrics {
+        let mut metrics = ControllerMetrics::default();
+        metrics.congestion_window = self.capacity.window();
+        metrics.pacing_rate = self.capacity.pacing_bytes_per_s();
+        metrics.bandwidth_estimate = Some(self.capacity.bytes_per_s().saturating_mul(8));
+        metrics
+    }
+
+    fn clone_box(&self) -> Box<dyn Controller> {
+        Box::new(self.clone())
+    }
+
+    fn initial_window(&self) -> u64 {
+        self.config.window_initial
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any> {
+        self
+    }
+}
