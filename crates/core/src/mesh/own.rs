@@ -271,12 +271,12 @@ impl Mesh {
     pub(super) fn own_given_up(&mut self, now: Time, frame: FrameId) {
         let pause = BROKEN_PAUSE + within(BROKEN_PAUSE, &mut self.rng);
         let Some(flight) = self.messages.by_frame(&frame) else { return };
+        let id = flight.id;
         if flight.parts.is_some() {
-            let id = flight.id;
             flight.attempts = flight.attempts.saturating_add(1);
             self.piece_out(now, id, frame, false);
         }
-        let Some(flight) = self.messages.by_frame(&frame) else { return };
+        let Some(flight) = self.messages.get(id) else { return };
         flight.state = State::Ready;
         // Doubled each time: a liar that makes ways look good must not make us send without end.
         flight.next_at = now + pause * (1 << flight.attempts.saturating_sub(1).min(BROKEN_DOUBLINGS_MAX));

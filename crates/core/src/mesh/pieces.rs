@@ -44,8 +44,6 @@ const CLEAR_AIRTIMES: u32 = 2;
 const HOLD_AIRTIMES: u32 = 8;
 /// And this besides: modems wait for a free channel.
 const HOLD_MIN: Duration = Duration::from_secs(2);
-/// Pause before a message is tried anew whose target did not say anything.
-const AGAIN_PAUSE: Duration = Duration::from_secs(30);
 
 /// An own message on its way in pieces.
 #[derive(Debug)]
@@ -129,11 +127,8 @@ impl Mesh {
         parts.split.timeout(now);
         match parts.split.step() {
             Progress::Going => self.send_pieces(now, id, &way, &info),
-            Progress::GaveUp => {
-                flight.attempts = flight.attempts.saturating_add(1);
-                flight.state = State::Ready;
-                flight.next_at = now + AGAIN_PAUSE * (1 << flight.attempts.min(6));
-            }
+            // The way brings nothing there, or nothing back: it is asked for afresh.
+            Progress::GaveUp => self.look_for(now, id, Some(way.hops)),
             Progress::Done => {
                 // The target has it all and its receipt was lost: one piece brings it again.
                 flight.attempts = flight.attempts.saturating_add(1);
@@ -246,7 +241,7 @@ impl Mesh {
             return Vec::new();
         }
         let Some(message) = self.messages.message(id) else { return Vec::new() };
-        let (body, pace) = (message.payload.clone(), Pace { patience: AGAIN_PAUSE, window: 1 });
+        let (body, pace) = (message.payload.clone(), Pace { patience: REPEAT_PAUSE, window: 1 });
         let Ok(split) = Split::new(body, numbers.piece_bytes.into(), pace) else { return Vec::new() };
         if let Some(flight) = self.messages.get(id).filter(|flight| flight.parts.is_none()) {
             let (going, offered, kept) = (BTreeMap::new(), BTreeMap::new(), BTreeSet::new());

@@ -87,6 +87,20 @@ fn a_target_that_restarts_in_the_middle_gets_it_whole_and_once() {
 }
 
 #[test]
+fn a_relay_that_goes_in_the_middle_and_comes_back_costs_time_and_nothing_else() {
+    let mut net = Net::row(3, 8);
+    send(&mut net, 0, 2, 1, 6000);
+    net.run(Duration::from_secs(25));
+    net.nodes[1].up = false;
+    net.run(minutes(5));
+    assert_eq!(net.nodes[2].got.len(), 0, "it was in the middle");
+    net.nodes[1].up = true;
+    net.run(minutes(90));
+    assert_eq!(got(&net, 2, 1, 6000), 1);
+    assert!(net.has(0, 1, Step::Delivered), "{:?}", net.nodes[0].steps);
+}
+
+#[test]
 fn a_peer_that_never_finishes_costs_only_its_part() {
     let mut net = Net::new(3, 5);
     net.line(0, 1);

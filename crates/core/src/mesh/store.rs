@@ -16,6 +16,7 @@
 use bytes::Bytes;
 use core::time::Duration;
 
+use super::bucket::{Party, Traffic};
 use super::custody::{Deposit, Taken};
 use super::event::{Dropped, Output, Step};
 use super::forward::Passage;
@@ -105,6 +106,12 @@ impl Mesh {
             return false;
         };
         let Some(keep) = data.keep else { return false };
+        // Every frame taken is a write to disk.
+        let known = !self.peers.named(data.src).is_empty();
+        if self.allowance.take(now, Party::Source(data.src), Traffic::Message, 1, known).is_err() {
+            self.out.dropped(Some(from.0), Dropped::Throttled);
+            return false;
+        }
         let deposit = Deposit {
             id,
             depositor: from,
@@ -252,6 +259,7 @@ impl Mesh {
         let bytes = frame.clone();
         let hops = bytes.get(1).map_or(0, |byte| Hop::from_byte(*byte).hops).saturating_add(1);
         let way = self.routes.best(now, target, &[]).filter(|way| way.failures < 3);
+        let way = way.filter(|way| self.fits(way.port, bytes.len()));
         let Some(way) = way.filter(|_| hops <= MESH_HOPS_MAX) else {
             self.custody.tried_blindly(now, &id, &mut self.rng);
             self.say_to_anybody(now, &bytes, hops);
