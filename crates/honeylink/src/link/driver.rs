@@ -130,6 +130,7 @@ async fn until_over<T>(shared: &LinkShared, clock: Clock, work: impl Future<Outp
         }
         let deadline = shared.deadline().map_or_else(far, |d| clock.instant(d.at));
         tokio::select! {
+            biased;
             done = &mut work => return Some(done),
             () = shared.wake_writer.notified() => {}
             () = tokio::time::sleep_until(deadline) => shared.apply(Input::Timeout),
@@ -172,6 +173,7 @@ async fn pump(
         let reading = read_frames(shared);
         tokio::pin!(writing, reading);
         tokio::select! {
+            biased;
             () = &mut writing => {}
             () = &mut reading => {
                 if shared.is_over() {

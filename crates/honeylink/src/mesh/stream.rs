@@ -116,6 +116,7 @@ impl Line {
     pub(crate) async fn run(self, shared: &Shared) {
         let Self { conn, mut send, mut recv, port, queue } = self;
         let error = tokio::select! {
+            biased;
             error = hear(shared, port, &mut recv) => error,
             error = speak(shared, port, &queue, &mut send) => error,
             lost = conn.closed() => lost.into(),

@@ -48,6 +48,7 @@ pub(super) async fn run(inner: Arc<Inner>, memory: Option<mpsc::Receiver<memory:
         }
     };
     tokio::select! {
+        biased;
         () = accepting => {}
         () = stop.cancelled() => {}
     }
@@ -166,6 +167,7 @@ pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
         }
     };
     let lost = tokio::select! {
+        biased;
         lost = streams => lost,
         lost = datagrams => lost,
         lost = conn.closed() => lost,
@@ -174,6 +176,7 @@ pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
         () = inner.stop.cancelled() => {
             // The links are still saying goodbye on this connection; it is closed after them.
             tokio::select! {
+                biased;
                 lost = conn.closed() => lost,
                 () = inner.over.cancelled() => {
                     conn.close(code::SHUTDOWN, "shutting down");

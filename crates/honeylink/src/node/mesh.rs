@@ -127,6 +127,7 @@ impl Inner {
                 }
             }
             tokio::select! {
+                biased;
                 Some(done) = dials.join_next() => {
                     if let Ok((peer, outcome)) = done
                         && let Some(attempt) = attempts.get_mut(&peer)

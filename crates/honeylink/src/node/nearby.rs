@@ -13,6 +13,7 @@ impl Inner {
         let mut watch = self.pairing.watch_desk();
         loop {
             let state = tokio::select! {
+                biased;
                 state = watch.changed() => state,
                 () = self.stop.cancelled() => return,
             };
@@ -35,6 +36,7 @@ impl Inner {
         let mut events = discovery.events();
         loop {
             let event = tokio::select! {
+                biased;
                 event = events.next() => event,
                 () = self.stop.cancelled() => return,
             };

@@ -95,6 +95,7 @@ async fn agree<S: AsyncRead + AsyncWrite + Unpin>(
         let (mut ours, mut theirs) = (false, false);
         while !(ours && theirs) {
             tokio::select! {
+                biased;
                 answer = &mut answered, if !ours => match answer {
                     Ok(true) => {
                         ours = true;

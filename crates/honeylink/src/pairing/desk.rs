@@ -196,6 +196,7 @@ impl DeskWatch {
                 }
             };
             tokio::select! {
+                biased;
                 // The sender lives in the desk that this watch holds, so the channel cannot close.
                 _ = self.changes.changed() => {}
                 () = expiry => {}

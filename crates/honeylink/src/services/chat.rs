@@ -242,6 +242,7 @@ impl Shared {
                 return Err(ChatError::Closed(closed(&link).await));
             }
             tokio::select! {
+                biased;
                 confirmed = confirmed => match confirmed {
                     Ok(()) => Ok(link.path()),
                     Err(_) => Err(ChatError::Closed(closed(&link).await)),

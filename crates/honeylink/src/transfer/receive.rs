@@ -136,6 +136,7 @@ where
     let outcome = {
         let mut work = pin!(work(&mut reader, staging, &offer, &options, out.clone(), handle));
         tokio::select! {
+            biased;
             outcome = &mut work => outcome,
             // Ends before all senders are gone only if it fails.
             ended = &mut outgoing => Err(ReceiveError::Stream(

@@ -96,6 +96,7 @@ where
     writer.write_all(&encoded(&Message::Offer(offer.clone()))).await?;
     writer.flush().await?;
     let reply = tokio::select! {
+        biased;
         reply = read_message(&mut reader) => reply?,
         () = handle.cancelled() => return Err(give_up(&mut writer, SendError::Cancelled).await),
     };

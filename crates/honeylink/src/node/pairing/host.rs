@@ -58,6 +58,7 @@ impl Inner {
         let inner = self.clone();
         self.tasks.spawn(async move {
             tokio::select! {
+                biased;
                 () = inner.receive_guest(&conn) => {}
                 () = inner.stop.cancelled() => conn.close(code::SHUTDOWN, "shutting down"),
             }

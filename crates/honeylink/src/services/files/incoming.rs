@@ -184,6 +184,7 @@ impl<'a> Run<'a> {
         tokio::pin!(work);
         loop {
             tokio::select! {
+                biased;
                 done = &mut work => return Some(done),
                 () = self.displaced.notified() => return None,
                 () = tokio::time::sleep(RECORD_EVERY) => {

@@ -146,6 +146,7 @@ impl Outgoing<'_> {
             }
             tracing::info!(%error, "the transfer was interrupted; trying again");
             tokio::select! {
+                biased;
                 () = self.handle.cancelled() => return Err(SendError::Cancelled.into()),
                 () = tokio::time::sleep(wait) => {}
             }
