@@ -32,6 +32,10 @@ impl Clock {
 
 /// Milliseconds since 1970: wall time, as data for records and logs only.
 pub(crate) fn unix_ms() -> u64 {
+    #[cfg(feature = "testing")]
+    if let Some(simulated) = crate::testing::virtual_time::unix_ms() {
+        return simulated;
+    }
     std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
         .map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX))

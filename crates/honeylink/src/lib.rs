@@ -35,6 +35,7 @@
 //! | [`crypto`] | QUIC's cryptography without a C compiler |
 //! | [`transfer`] | files and folders over one stream |
 //! | [`store`] | everything that survives a crash: identity, trust, history |
+//! | [`testing`] | for tests of applications: pairing without people, simulated networks in virtual time |
 //!
 //! Protocol decisions live in [`honeylink_core`], as pure machines; this crate is the shell around them.
 
@@ -74,4 +75,6 @@ mod documents {
     pub struct Library;
     #[doc = include_str!("../../../docs/manual/mesh.md")]
     pub struct Mesh;
+    #[doc = include_str!("../../../docs/manual/testing.md")]
+    pub struct Testing;
 }

@@ -8,7 +8,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("honeylink-core", &[]),
     ("honeylink-sim", &["honeylink-core"]),
     // Not the API: the daemon maps the node's events to API types.
-    ("honeylink", &["honeylink-core"]),
+    // The simulator only with the feature `testing`, see `IN_PRODUCT`.
+    ("honeylink", &["honeylink-core", "honeylink-sim"]),
     ("honeylink-api", &[]),
     ("honeylink-cli", &["honeylink", "honeylink-api", "honeylink-sim"]),
     ("honeylink-lab", &["honeylink", "honeylink-sim"]),
@@ -42,6 +43,9 @@ const NOT_IN_CORE: &[&str] = &[
 
 /// What the API's types may need unconditionally; its client is behind a feature.
 const IN_API: &[&str] = &["serde"];
+
+/// What the node library may need unconditionally of the house: no product build reaches the simulator through it.
+const IN_PRODUCT: &[&str] = &["honeylink-core"];
 
 /// The core's modules from the ground up. A module may use those of lower floors only, except that the ground
 /// floor's may use each other.
@@ -97,7 +101,9 @@ fn crate_arrows(tree: &Tree) -> Vec<Finding> {
             let wrong = ours && other != name && !may.contains(&other.as_str());
             let impure = name == "honeylink-core" && !dev && NOT_IN_CORE.contains(&other.as_str());
             let heavy = name == "honeylink-api" && !dev && !optional && !IN_API.contains(&other.as_str());
-            if wrong || impure || heavy {
+            let simulated =
+                name == "honeylink" && ours && !dev && !optional && !IN_PRODUCT.contains(&other.as_str());
+            if wrong || impure || heavy || simulated {
                 findings.push(Finding::new(&file.path, 0, format!("`{name}` must not depend on `{other}`")));
             }
         }
@@ -209,6 +215,13 @@ mod tests {
         let optional = "[dependencies]\nserde = \"1\"\nhyper = { version = \"1\", optional = true }\n";
         assert_eq!(manifest("honeylink-api", optional), []);
         assert_eq!(manifest("honeylink-api", "[dependencies]\nhyper = \"1\"\n").len(), 1);
+    }
+
+    #[test]
+    fn the_library_sees_the_simulator_only_when_asked() {
+        let optional = "[dependencies]\nhoneylink-sim = { version = \"1\", optional = true }\n";
+        assert_eq!(manifest("honeylink", optional), []);
+        assert_eq!(manifest("honeylink", "[dependencies]\nhoneylink-sim = \"1\"\n").len(), 1);
     }
 
     #[test]

@@ -30,6 +30,12 @@ const PRINTS: &[&str] = &["println!", "print!", "eprintln!", "eprint!"];
 /// Said in a comment on the line of a test's sleep or the line before, with a reason, it allows that sleep.
 const SLEEP_EXCUSE: &str = "// tidy: sleep because ";
 
+/// Said in a comment on the line before, with a reason, it allows a `select!` that draws its order.
+const FAIR_EXCUSE: &str = "// tidy: fair because ";
+
+/// What of the library no simulation reaches, because it works with real sockets and lines.
+const REAL_ONLY: &[&str] = &["carrier/serial", "carrier/tcp", "discovery/mdns.rs", "testing/modem"];
+
 /// Names that say nothing about what a thing does.
 const EMPTY_TYPE_NAMES: &[&str] = &["Manager", "Helper"];
 const EMPTY_MODULE_NAMES: &[&str] = &["util", "utils", "helper", "helpers", "misc", "common"];
@@ -49,6 +55,14 @@ pub(super) const RULES: &[Rule] = &[
         name: "no-sleeping-test",
         check: sleeping_tests,
         canary: &[("crates/cli/tests/up.rs", "//! Up.\nasync fn f() { tokio::time::sleep(D).await; }\n")],
+    },
+    Rule {
+        name: "ordered-select",
+        check: selects,
+        canary: &[(
+            "crates/honeylink/src/node.rs",
+            "//! Node.\nasync fn f() {\n    tokio::select! {\n        () = a => {}\n    }\n}\n",
+        )],
     },
     Rule {
         name: "name",
@@ -113,6 +127,29 @@ fn sleeping_tests(tree: &Tree) -> Vec<Finding> {
 
 fn sleeps(text: &str) -> bool {
     text.contains("sleep(") && has_word(text, "sleep")
+}
+
+/// A `select!` without an order draws one from the runtime's generator, which no seed reaches: simulated runs would not
+/// repeat.
+fn selects(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let simulated = |file: &&File| {
+        let inside = file.path.strip_prefix("crates/honeylink/src/");
+        inside.is_some_and(|path| !REAL_ONLY.iter().any(|real| path.starts_with(real)))
+    };
+    for file in tree.rust().filter(simulated) {
+        let lines: Vec<&str> = file.text.lines().collect();
+        let line_at = |number: usize| number.checked_sub(1).and_then(|index| lines.get(index)).copied();
+        for (line, _) in numbered(&file.product).filter(|(_, text)| text.contains("select! {")) {
+            let ordered = line_at(line + 1).is_some_and(|next| next.trim() == "biased;");
+            let excused = line_at(line - 1).is_some_and(|before| before.contains(FAIR_EXCUSE));
+            if !ordered && !excused {
+                let what = format!("`select!` without `biased;`: give it an order, or say `{FAIR_EXCUSE}..`");
+                findings.push(Finding::new(&file.path, line, what));
+            }
+        }
+    }
+    findings
 }
 
 fn names(tree: &Tree) -> Vec<Finding> {
@@ -185,6 +222,17 @@ mod tests {
         assert_eq!(sleeping_tests(&Tree::of(&[("crates/cli/src/a.rs", bare)])), []);
         let tail = format!("#[cfg(test)]\nmod tests {{\n    fn f() {{\n        {bare}    }}\n}}\n");
         assert_eq!(sleeping_tests(&Tree::of(&[("crates/cli/src/a.rs", &tail)])).len(), 1);
+    }
+
+    #[test]
+    fn a_select_has_an_order_or_a_reason() {
+        let found = |select: &str| {
+            let text = format!("async fn f() {{\n{select}        () = a => {{}}\n    }}\n}}\n");
+            selects(&Tree::of(&[("crates/honeylink/src/a.rs", &text)])).len()
+        };
+        assert_eq!(found("    tokio::select! {\n"), 1);
+        assert_eq!(found("    tokio::select! {\n        biased;\n"), 0);
+        assert_eq!(found(&format!("    {FAIR_EXCUSE}it must\n    tokio::select! {{\n")), 0);
     }
 
     #[test]

@@ -154,6 +154,7 @@ impl Gate {
             self.send_leaving(conn);
             match self.deadline() {
                 Some(at) => tokio::select! {
+                    biased;
                     () = tokio::time::sleep_until(self.clock.instant(at)) => self.tick(conn),
                     () = self.rearm.notified() => {}
                 },

@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::gate::Gate;
 use super::{ConnLost, PathReport, RecvStream, Rung, SendStream, SendWay, Side};
 use crate::clock::Clock;
+#[cfg(feature = "testing")]
+use crate::testing::network::{Internet, Wires};
 
 /// Bytes a pipe holds before its writer waits.
 const PIPE_BYTES: usize = 64 << 10;
@@ -36,6 +38,9 @@ pub struct MemoryNetwork {
     live: Arc<Mutex<Vec<MemoryConn>>>,
     /// Pairs that cannot reach each other, the smaller id first.
     apart: Arc<Mutex<BTreeSet<[DeviceId; 2]>>>,
+    /// What lies between the nodes of a simulation; otherwise nothing does.
+    #[cfg(feature = "testing")]
+    internet: Option<Internet>,
 }
 
 /// A connection that arrived, with the protocol it asks for.
@@ -51,6 +56,12 @@ impl MemoryNetwork {
         Self::default()
     }
 
+    /// A network whose connections go over simulated links.
+    #[cfg(feature = "testing")]
+    pub(crate) fn over(internet: &Internet) -> Self {
+        Self { internet: Some(internet.clone()), ..Self::default() }
+    }
+
     /// Cuts every live connection between two devices, as a dead cable would: each side sees a lost connection. New
     /// connections are possible at once.
     pub fn sever(&self, a: DeviceId, b: DeviceId) {
@@ -59,7 +70,7 @@ impl MemoryNetwork {
             let between = [conn.local, conn.remote];
             let hit = between == [a, b] || between == [b, a];
             if hit {
-                conn.shared.end(ConnLost::TimedOut);
+                Side::BOTH.iter().for_each(|side| conn.shared.ends.end(*side, ConnLost::TimedOut));
             }
             !hit && conn.lost().is_none()
         });
@@ -101,9 +112,25 @@ impl MemoryNetwork {
         if self.are_apart(local, remote) {
             return Err(ConnLost::Transport("the device is out of reach on this network".into()));
         }
+        #[cfg(feature = "testing")]
+        let wires = match &self.internet {
+            Some(internet) => Some(Wires::dial(internet, local, remote).await?),
+            None => None,
+        };
         let host = self.hosts.lock().unwrap_or_else(PoisonError::into_inner).get(&remote).cloned();
         let host = host.ok_or_else(|| ConnLost::Transport("no such device on this network".into()))?;
-        let (ours, theirs) = MemoryConn::pair(local, remote, binding);
+        let shared = Arc::new(Shared {
+            ends: Arc::default(),
+            binding,
+            #[cfg(feature = "testing")]
+            wires: wires.clone(),
+        });
+        #[cfg(feature = "testing")]
+        if let Some(wires) = wires {
+            // It ends when both ends of the connection are over.
+            tokio::spawn(wires.watch(shared.ends.clone()));
+        }
+        let (ours, theirs) = MemoryConn::pair(local, remote, &shared);
         {
             let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
             live.retain(|conn| conn.lost().is_none());
@@ -119,20 +146,55 @@ impl MemoryNetwork {
 /// What both ends of a connection share.
 #[derive(Debug)]
 struct Shared {
-    gone: CancellationToken,
-    lost: Mutex<Option<ConnLost>>,
-    /// Who closed it with a code, so that the other end reads it as the peer's.
-    closer: Mutex<Option<DeviceId>>,
+    ends: Arc<Ends>,
     binding: [u8; 32],
+    #[cfg(feature = "testing")]
+    wires: Option<Wires>,
 }
 
-impl Shared {
-    fn end(&self, why: ConnLost) {
-        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+/// How each end of a connection sees it: up, or over and why.
+#[derive(Debug, Default)]
+pub(crate) struct Ends([End; 2]);
+
+#[derive(Debug, Default)]
+struct End {
+    gone: CancellationToken,
+    lost: Mutex<Option<ConnLost>>,
+    /// What this end told the other when it closed.
+    #[cfg(feature = "testing")]
+    goodbye: Mutex<Option<ConnLost>>,
+}
+
+impl Ends {
+    /// For `side` it is over; the first reason stays.
+    pub(crate) fn end(&self, side: Side, why: ConnLost) {
+        let end = &self.0[side.index()];
+        let mut lost = end.lost.lock().unwrap_or_else(PoisonError::into_inner);
         if lost.is_none() {
             *lost = Some(why);
-            self.gone.cancel();
+            end.gone.cancel();
         }
+    }
+
+    /// Cancelled when it is over for `side`.
+    pub(crate) fn gone(&self, side: Side) -> CancellationToken {
+        self.0[side.index()].gone.clone()
+    }
+
+    /// Why it is over for `side`, if it is.
+    pub(crate) fn lost(&self, side: Side) -> Option<ConnLost> {
+        self.0[side.index()].lost.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    #[cfg(feature = "testing")]
+    fn set_goodbye(&self, side: Side, said: ConnLost) {
+        *self.0[side.index()].goodbye.lock().unwrap_or_else(PoisonError::into_inner) = Some(said);
+    }
+
+    /// What `side` told the other when it closed.
+    #[cfg(feature = "testing")]
+    pub(crate) fn goodbye(&self, side: Side) -> Option<ConnLost> {
+        self.0[side.index()].goodbye.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -156,13 +218,7 @@ pub struct MemoryConn {
 }
 
 impl MemoryConn {
-    fn pair(local: DeviceId, remote: DeviceId, binding: [u8; 32]) -> (Self, Self) {
-        let shared = Arc::new(Shared {
-            gone: CancellationToken::new(),
-            lost: Mutex::new(None),
-            closer: Mutex::new(None),
-            binding,
-        });
+    fn pair(local: DeviceId, remote: DeviceId, shared: &Arc<Shared>) -> (Self, Self) {
         let (streams_a, from_a) = mpsc::channel(ACCEPT_QUEUE);
         let (streams_b, from_b) = mpsc::channel(ACCEPT_QUEUE);
         let (datagrams_a, datagrams_from_a) = mpsc::channel(DATAGRAM_QUEUE);
@@ -197,12 +253,11 @@ impl MemoryConn {
     }
 
     pub(super) async fn open(&self) -> Result<Pipe, ConnLost> {
-        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
-        let (ab, ba) = (Clean::default(), Clean::default());
-        let ours = halves(ours, &self.shared, ab.clone(), ba.clone());
-        let theirs = halves(theirs, &self.shared, ba, ab);
+        let (ours, theirs) = self.lay();
+        let gone = self.gone();
         tokio::select! {
-            () = self.shared.gone.cancelled() => Err(self.why()),
+            biased;
+            () = gone.cancelled() => Err(self.why()),
             sent = self.streams_out.send(theirs) => match sent {
                 Ok(()) => Ok(ours),
                 Err(_) => Err(self.why()),
@@ -210,27 +265,64 @@ impl MemoryConn {
         }
     }
 
+    /// A new stream: this end of it, and the other's.
+    fn lay(&self) -> (Pipe, Pipe) {
+        let (ab, ba) = (Clean::default(), Clean::default());
+        let gone = [self.side, self.side.other()].map(|side| self.shared.ends.gone(side));
+        let halves = |stream, at: usize, out: &Clean, inn: &Clean, arrived| {
+            halves(stream, &gone[at], (out.clone(), inn.clone()), arrived)
+        };
+        #[cfg(feature = "testing")]
+        if let Some(wires) = &self.shared.wires {
+            let laid = wires.stream(self.side, &self.shared.ends);
+            return (
+                halves(laid.ours, 0, &ab, &ba, Some(laid.out_arrived)),
+                halves(laid.theirs, 1, &ba, &ab, Some(laid.in_arrived)),
+            );
+        }
+        let (ours, theirs) = tokio::io::duplex(PIPE_BYTES);
+        (halves(ours, 0, &ab, &ba, None), halves(theirs, 1, &ba, &ab, None))
+    }
+
     pub(super) async fn accept(&self) -> Result<Pipe, ConnLost> {
         let mut streams = self.streams_in.lock().await;
+        let gone = self.gone();
         tokio::select! {
-            () = self.shared.gone.cancelled() => Err(self.why()),
+            biased;
+            () = gone.cancelled() => Err(self.why()),
             stream = streams.recv() => stream.ok_or_else(|| self.why()),
         }
     }
 
     pub(super) fn send_datagram(&self, payload: Bytes) -> bool {
-        payload.len() <= DATAGRAM_BYTES_MAX && self.datagrams_out.try_send(payload).is_ok()
+        if payload.len() > DATAGRAM_BYTES_MAX {
+            return false;
+        }
+        #[cfg(feature = "testing")]
+        if let Some(wires) = &self.shared.wires {
+            let inbox = self.datagrams_out.clone();
+            // A full inbox loses it, as the network might have.
+            wires.datagram(self.side, &payload, move |payload| drop(inbox.try_send(payload)));
+            return true;
+        }
+        self.datagrams_out.try_send(payload).is_ok()
     }
 
     pub(super) async fn read_datagram(&self) -> Result<Bytes, ConnLost> {
         let mut datagrams = self.datagrams_in.lock().await;
+        let gone = self.gone();
         tokio::select! {
-            () = self.shared.gone.cancelled() => Err(self.why()),
+            biased;
+            () = gone.cancelled() => Err(self.why()),
             datagram = datagrams.recv() => datagram.ok_or_else(|| self.why()),
         }
     }
 
     pub(super) fn paths(&self) -> Vec<PathReport> {
+        #[cfg(feature = "testing")]
+        if let Some(wires) = &self.shared.wires {
+            return vec![wires.path(self.side)];
+        }
         vec![PathReport {
             rung: Rung::Local,
             carrier: "memory",
@@ -251,37 +343,48 @@ impl MemoryConn {
     }
 
     pub(super) fn close(&self, code: u32, reason: &str) {
-        let mut closer = self.shared.closer.lock().unwrap_or_else(PoisonError::into_inner);
-        if closer.is_none() {
-            *closer = Some(self.local);
-            self.shared.end(ConnLost::ByPeer { code: code.into(), reason: reason.to_owned() });
+        if self.lost().is_some() {
+            return;
         }
+        self.shared.ends.end(self.side, ConnLost::ByUs);
+        let said = ConnLost::ByPeer { code: code.into(), reason: reason.to_owned() };
+        #[cfg(feature = "testing")]
+        if let Some(wires) = &self.shared.wires {
+            self.shared.ends.set_goodbye(self.side, said.clone());
+            wires.say_closed(self.side, &said, &self.shared.ends);
+            return;
+        }
+        self.shared.ends.end(self.side.other(), said);
     }
 
     pub(super) async fn closed(&self) -> ConnLost {
-        self.shared.gone.cancelled().await;
+        self.gone().cancelled().await;
         self.why()
     }
 
     pub(super) fn lost(&self) -> Option<ConnLost> {
-        self.shared.gone.is_cancelled().then(|| self.why())
+        self.shared.ends.lost(self.side)
+    }
+
+    fn gone(&self) -> CancellationToken {
+        self.shared.ends.gone(self.side)
     }
 
     fn why(&self) -> ConnLost {
-        let ours = *self.shared.closer.lock().unwrap_or_else(PoisonError::into_inner) == Some(self.local);
-        if ours {
-            return ConnLost::ByUs;
-        }
-        let lost = self.shared.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        lost.clone().unwrap_or(ConnLost::TimedOut)
+        self.lost().unwrap_or(ConnLost::TimedOut)
     }
 }
 
-fn halves(stream: DuplexStream, shared: &Arc<Shared>, out: Clean, inn: Clean) -> Pipe {
+fn halves(
+    stream: DuplexStream,
+    gone: &CancellationToken,
+    (out, inn): (Clean, Clean),
+    arrived: Option<CancellationToken>,
+) -> Pipe {
     let (read, write) = tokio::io::split(stream);
     (
-        SendWay::Memory(MemorySend { inner: write, shared: shared.clone(), clean: out }).into(),
-        RecvStream::Memory(MemoryRecv { inner: read, shared: shared.clone(), clean: inn, gone: None }),
+        SendWay::Memory(MemorySend { inner: write, gone: gone.clone(), clean: out, arrived }).into(),
+        RecvStream::Memory(MemoryRecv { inner: read, over: gone.clone(), clean: inn, gone: None }),
     )
 }
 
@@ -289,14 +392,25 @@ fn halves(stream: DuplexStream, shared: &Arc<Shared>, out: Clean, inn: Clean) ->
 #[derive(Debug)]
 pub struct MemorySend {
     inner: WriteHalf<DuplexStream>,
-    shared: Arc<Shared>,
+    gone: CancellationToken,
     clean: Clean,
+    /// Cancelled when the end of the stream is at the other side; without it, writing is arriving.
+    arrived: Option<CancellationToken>,
 }
 
 impl MemorySend {
     /// Ends the pipe without the mark of a clean end: the reader sees an error.
     pub(super) fn reset(&mut self) {
         self.clean.store(false, Ordering::Release);
+    }
+
+    pub(super) async fn finished(&self) -> std::io::Result<()> {
+        let Some(arrived) = &self.arrived else { return Ok(()) };
+        tokio::select! {
+            biased;
+            () = arrived.cancelled() => Ok(()),
+            () = self.gone.cancelled() => Err(broken()),
+        }
     }
 }
 
@@ -310,7 +424,7 @@ impl AsyncWrite for MemorySend {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        if self.shared.gone.is_cancelled() {
+        if self.gone.is_cancelled() {
             return Poll::Ready(Err(broken()));
         }
         Pin::new(&mut self.inner).poll_write(cx, buf)
@@ -329,7 +443,7 @@ impl AsyncWrite for MemorySend {
 /// The receiving half of an in-process stream.
 pub struct MemoryRecv {
     inner: ReadHalf<DuplexStream>,
-    shared: Arc<Shared>,
+    over: CancellationToken,
     clean: Clean,
     /// Wakes a blocked read when the connection is cut.
     gone: Option<Pin<Box<tokio_util::sync::WaitForCancellationFutureOwned>>>,
@@ -348,8 +462,8 @@ impl AsyncRead for MemoryRecv {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<std::io::Result<()>> {
         let this = &mut *self;
-        let shared = &this.shared;
-        let gone = this.gone.get_or_insert_with(|| Box::pin(shared.gone.clone().cancelled_owned()));
+        let over = &this.over;
+        let gone = this.gone.get_or_insert_with(|| Box::pin(over.clone().cancelled_owned()));
         if gone.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(broken()));
         }

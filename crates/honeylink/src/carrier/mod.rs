@@ -54,6 +54,21 @@ pub enum Side {
     Acceptor,
 }
 
+impl Side {
+    pub(crate) const BOTH: [Self; 2] = [Self::Dialer, Self::Acceptor];
+
+    pub(crate) const fn other(self) -> Self {
+        match self {
+            Self::Dialer => Self::Acceptor,
+            Self::Acceptor => Self::Dialer,
+        }
+    }
+
+    pub(crate) const fn index(self) -> usize {
+        self as usize
+    }
+}
+
 /// Why a connection is gone.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConnLost {
@@ -406,7 +421,8 @@ impl SendStream {
     pub async fn finished(&mut self) -> std::io::Result<()> {
         match &mut self.way {
             SendWay::Quic(s) => s.finished().await,
-            SendWay::Memory(_) | SendWay::Tcp(_) => Ok(()),
+            SendWay::Memory(s) => s.finished().await,
+            SendWay::Tcp(_) => Ok(()),
         }
     }
 

@@ -27,6 +27,8 @@ use super::{BINDING_LABEL, ConnLost, PathReport, RecvStream, Rung, SendStream, S
 use crate::clock::Clock;
 use crate::discovery::interfaces::{self, Interface};
 use crate::node::{Reach, Traffic};
+#[cfg(feature = "testing")]
+use crate::testing::network::QuicWire;
 
 /// Dialling one device takes at most this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -77,6 +79,9 @@ pub(crate) struct QuicCarrier {
     reach: Reach,
     meter: Meter,
     alpns: Vec<Vec<u8>>,
+    /// In a simulation, the place on its network.
+    #[cfg(feature = "testing")]
+    wire: Option<QuicWire>,
 }
 
 impl QuicCarrier {
@@ -86,15 +91,8 @@ impl QuicCarrier {
         port: u16,
         alpns: Vec<Vec<u8>>,
     ) -> Result<Self, BindError> {
-        let provider = crate::crypto::provider()?;
         let refused = |reason: String| BindError::Socket { port, reason };
-        let mut builder = Endpoint::builder(presets::Empty)
-            .crypto_provider(provider)
-            .secret_key(iroh::SecretKey::from_bytes(&key.to_bytes()))
-            .relay_mode(RelayMode::Disabled)
-            .alpns(alpns.clone())
-            .transport_config(transport_config(&Gauge::new()))
-            .clear_ip_transports();
+        let mut builder = offline(key, alpns.clone())?;
         let port = if port == 0 { free_port(reach)? } else { port };
         let (v4, v6) = match reach {
             Reach::Loopback => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
@@ -113,11 +111,44 @@ impl QuicCarrier {
             .bind_addr_with_opts(SocketAddr::from((v6, port)), opts(prefix6).set_is_required(false))
             .map_err(|e| refused(e.to_string()))?;
         let endpoint = builder.bind().await.map_err(|e| refused(format!("{e:#}")))?;
-        Ok(Self { endpoint, reach, meter: Meter::default(), alpns })
+        Ok(Self {
+            endpoint,
+            reach,
+            meter: Meter::default(),
+            alpns,
+            #[cfg(feature = "testing")]
+            wire: None,
+        })
+    }
+
+    /// An endpoint whose packets go over a simulated network and nowhere else.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn bind_simulated(
+        key: &SecretKey,
+        wire: QuicWire,
+        alpns: Vec<Vec<u8>>,
+    ) -> Result<Self, BindError> {
+        let builder = offline(key, alpns.clone())?.add_custom_transport(Arc::new(wire.clone()));
+        let endpoint = builder.bind().await;
+        let endpoint = endpoint.map_err(|e| BindError::Socket { port: 0, reason: format!("{e:#}") })?;
+        Ok(Self { endpoint, reach: Reach::Wide, meter: Meter::default(), alpns, wire: Some(wire) })
+    }
+
+    /// Whether devices are found by their key alone.
+    pub(crate) fn is_simulated(&self) -> bool {
+        #[cfg(feature = "testing")]
+        let simulated = self.wire.is_some();
+        #[cfg(not(feature = "testing"))]
+        let simulated = false;
+        simulated
     }
 
     /// The addresses of the sockets, as bound.
     pub(crate) fn bound(&self) -> Vec<SocketAddr> {
+        #[cfg(feature = "testing")]
+        if let Some(wire) = &self.wire {
+            return vec![wire.addr()];
+        }
         self.endpoint.bound_sockets()
     }
 
@@ -131,6 +162,10 @@ impl QuicCarrier {
         let mut target = EndpointAddr::new(id);
         for addr in addrs {
             target = target.with_ip_addr(*addr);
+        }
+        #[cfg(feature = "testing")]
+        if let Some(wire) = &self.wire {
+            target = EndpointAddr::from_parts(id, wire.target(&peer));
         }
         let gauge = Gauge::new();
         let options = ConnectOptions::new().with_transport_config(transport_config(&gauge));
@@ -184,6 +219,17 @@ impl QuicCarrier {
     pub(crate) async fn close(&self) {
         self.endpoint.close().await;
     }
+}
+
+/// What every endpoint has in common: our cryptography and identity, no relay, no lookup, and no socket yet.
+fn offline(key: &SecretKey, alpns: Vec<Vec<u8>>) -> Result<iroh::endpoint::Builder, BindError> {
+    Ok(Endpoint::builder(presets::Empty)
+        .crypto_provider(crate::crypto::provider()?)
+        .secret_key(iroh::SecretKey::from_bytes(&key.to_bytes()))
+        .relay_mode(RelayMode::Disabled)
+        .alpns(alpns)
+        .transport_config(transport_config(&Gauge::new()))
+        .clear_ip_transports())
 }
 
 /// Whether a stranger at this address is answered at all: a socket bound to every address hears the whole internet on a
@@ -373,6 +419,12 @@ pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
 fn describe(addr: &iroh::TransportAddr, here: &[Interface]) -> (Rung, String) {
+    #[cfg(feature = "testing")]
+    if let iroh::TransportAddr::Custom(custom) = addr
+        && let Some(shown) = QuicWire::shown(custom)
+    {
+        return (Rung::Direct, shown.to_string());
+    }
     match addr {
         iroh::TransportAddr::Ip(addr) => {
             let addr = canonical(*addr);

@@ -209,6 +209,12 @@ impl Discovery {
         });
     }
 
+    /// What is announced, as it changes.
+    #[cfg(feature = "testing")]
+    pub(crate) fn announced(&self) -> watch::Receiver<Announcement> {
+        self.announcement.subscribe()
+    }
+
     /// Everything that happens from now on, beginning with a snapshot.
     #[must_use]
     pub fn events(&self) -> Subscription {
@@ -406,6 +412,7 @@ async fn expire(table: Arc<Table>, stop: CancellationToken) {
     loop {
         let deadline = table.lock().nearby.poll_timeout().map(|d| table.instant(d.at));
         tokio::select! {
+            biased;
             () = stop.cancelled() => return,
             () = table.moved.notified() => {}
             () = sleep_until(deadline) => table.feed(Input::Timeout),

@@ -193,6 +193,7 @@ impl Pump {
 
     async fn next(&mut self, inlets: &mut Inlets, stop: &CancellationToken) -> Woke {
         let wake_at = self.wake_at();
+        // tidy: fair because a neighbour that never pauses must not keep the application waiting, nor the other way round
         tokio::select! {
             order = inlets.orders.recv() => Woke::Order(order),
             event = inlets.port_events.recv() => Woke::Port(event),

@@ -32,6 +32,8 @@ use crate::mesh::{MeshOptions, OpenRadioError, Start};
 use crate::store::audit::AuditLog;
 use crate::store::home::{Home, HomeLayout};
 use crate::store::{OpenStoreError, Store};
+#[cfg(feature = "testing")]
+use crate::testing::network::Place;
 
 /// How far a node's packets may go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -113,6 +115,8 @@ pub struct NodeBuilder {
     session: SessionConfig,
     discovery: DiscoverySetting,
     mesh: Option<MeshOptions>,
+    #[cfg(feature = "testing")]
+    place: Option<Place>,
 }
 
 /// Numbers tried until one is free for UDP and for TCP.
@@ -224,6 +228,36 @@ impl NodeBuilder {
         self
     }
 
+    /// Puts the node into a simulated network.
+    #[cfg(feature = "testing")]
+    pub(crate) fn place(mut self, place: Place) -> Self {
+        self.memory = place.memory();
+        self.key = Some(place.key());
+        self.reach = Reach::Wide;
+        self.place = Some(place);
+        self
+    }
+
+    /// Whether other nodes are found without sockets.
+    const fn is_simulated(&self) -> bool {
+        #[cfg(feature = "testing")]
+        let simulated = self.place.is_some();
+        #[cfg(not(feature = "testing"))]
+        let simulated = false;
+        simulated
+    }
+
+    /// The seed of everything random in the node.
+    fn seed(&self) -> Result<[u8; 32], BuildError> {
+        #[cfg(feature = "testing")]
+        if let Some(place) = &self.place {
+            return Ok(place.seed());
+        }
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).map_err(|e| BuildError::Entropy(e.to_string()))?;
+        Ok(seed)
+    }
+
     /// Starts the node.
     ///
     /// # Errors
@@ -231,9 +265,7 @@ impl NodeBuilder {
     pub async fn build(self) -> Result<Node, BuildError> {
         let name = self.checked_name()?;
         self.check_message_limit()?;
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(|e| BuildError::Entropy(e.to_string()))?;
-        let mut rng = Rng::from_seed(seed);
+        let mut rng = Rng::from_seed(self.seed()?);
         let (key, store, home) = self.open_state(&mut rng)?;
         let alpns = [ALPN_LINK, ALPN_PAIR, ALPN_MESH];
         let alpns = if self.mesh.is_some() { &alpns[..] } else { &alpns[..2] };
@@ -252,8 +284,10 @@ impl NodeBuilder {
                 Carriers::Quic(quic)
             }
         };
+        let simulated = self.is_simulated();
         let tcp = match (&carriers, &self.mesh) {
-            (Carriers::Quic(_), Some(_)) => Some(TcpCarrier::new(&key, self.reach)?),
+            // Between simulated nodes there is nothing that TCP could go over.
+            (Carriers::Quic(_), Some(_)) if !simulated => Some(TcpCarrier::new(&key, self.reach)?),
             (Carriers::Quic(_) | Carriers::Memory(_), _) => None,
         };
         let discovery = self.start_discovery(id, &name, &carriers)?;
@@ -317,6 +351,10 @@ impl NodeBuilder {
         key: &SecretKey,
         alpns: Vec<Vec<u8>>,
     ) -> Result<(QuicCarrier, Vec<TcpListener>), BindError> {
+        #[cfg(feature = "testing")]
+        if let Some(wire) = self.place.as_ref().and_then(Place::wire) {
+            return Ok((QuicCarrier::bind_simulated(key, wire, alpns).await?, Vec::new()));
+        }
         if !self.mesh.as_ref().is_some_and(MeshOptions::listens_by_tcp) {
             return Ok((QuicCarrier::bind(key, self.reach, self.port, alpns).await?, Vec::new()));
         }
@@ -340,9 +378,14 @@ impl NodeBuilder {
         name: &str,
         carriers: &Carriers,
     ) -> Result<Option<Discovery>, BuildError> {
-        let (Carriers::Quic(quic), true) = (carriers, self.discovery != DiscoverySetting::Off) else {
-            return Ok(None);
+        let port = match carriers {
+            Carriers::Quic(quic) => quic.bound().first().map_or(0, std::net::SocketAddr::port),
+            Carriers::Memory(_) if self.is_simulated() => 0,
+            Carriers::Memory(_) => return Ok(None),
         };
+        if self.discovery == DiscoverySetting::Off {
+            return Ok(None);
+        }
         let txt = TxtRecord {
             id,
             name: name.to_owned(),
@@ -351,12 +394,12 @@ impl NodeBuilder {
             caps: Capabilities::NONE,
             pairing: PairingHint::Closed,
         };
-        let port = quic.bound().first().map_or(0, std::net::SocketAddr::port);
         let scope = match self.reach {
             Reach::Loopback => Scope::Loopback,
             Reach::Lan | Reach::Wide => Scope::Lan,
         };
-        let mut config = Config::new(Announcement { txt, port }).scope(scope);
+        // Simulated devices are found by the simulation.
+        let mut config = Config::new(Announcement { txt, port }).scope(scope).mdns(!self.is_simulated());
         if let DiscoverySetting::Port(port) = self.discovery {
             config = config.mdns_port(port);
         }
@@ -373,6 +416,10 @@ impl NodeBuilder {
             }
             None => {
                 let key = self.key.clone().unwrap_or_else(|| SecretKey::generate(rng));
+                #[cfg(feature = "testing")]
+                if let Some(place) = &self.place {
+                    return Ok((key, Store::on(place.disk())?, None));
+                }
                 Ok((key, Store::in_memory()?, None))
             }
         }

@@ -305,6 +305,36 @@ impl Node {
         self.inner.mesh_look();
     }
 
+    /// What finds others for this node, if anything does.
+    #[cfg(feature = "testing")]
+    pub(crate) fn discovery(&self) -> Option<&Discovery> {
+        self.inner.discovery.as_ref()
+    }
+
+    /// Cancelled when the node is over.
+    #[cfg(feature = "testing")]
+    pub(crate) fn over(&self) -> CancellationToken {
+        self.inner.over.clone()
+    }
+
+    /// Ends the node as a power cut would: no goodbye, nothing flushed. What is left is waited for in the future returned.
+    #[cfg(feature = "testing")]
+    pub(crate) fn crash(&self) -> impl Future<Output = ()> + Send + 'static {
+        let inner = self.inner.clone();
+        inner.stop.cancel();
+        inner.listeners.close();
+        inner.over.cancel();
+        inner.pool.close_all(code::SHUTDOWN, "crashed");
+        inner.tasks.close();
+        async move {
+            match &inner.carriers {
+                Carriers::Quic(quic) => quic.close().await,
+                Carriers::Memory(network) => network.detach(inner.id),
+            }
+            inner.tasks.wait().await;
+        }
+    }
+
     /// The peers with a live connection.
     #[must_use]
     pub fn connected(&self) -> Vec<ConnectedPeer> {
@@ -375,10 +405,8 @@ impl Inner {
         }
         // Persisting.
         let store = self.store.clone();
-        match tokio::task::spawn_blocking(move || store.trust().flush()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => report.not_persisted = Some(error.to_string()),
-            Err(error) => report.not_persisted = Some(error.to_string()),
+        if let Err(error) = on_disk(move || store.trust().flush()).await {
+            report.not_persisted = Some(error.to_string());
         }
         // Cleanup.
         self.pool.close_all(code::SHUTDOWN, "shutting down");
@@ -425,7 +453,7 @@ impl Inner {
         while tokio::time::timeout(HOUSEKEEPING, self.stop.cancelled()).await.is_err() {
             self.pool.close_idle(IDLE_MAX);
             let store = self.store.clone();
-            if let Ok(Err(error)) = tokio::task::spawn_blocking(move || store.trust().flush()).await {
+            if let Err(error) = on_disk(move || store.trust().flush()).await {
                 tracing::warn!(%error, "sightings of peers could not be written; they stay in memory");
             }
         }
@@ -447,6 +475,11 @@ async fn close_in_time(link: &LinkShared) -> Option<String> {
 
 /// Runs what waits for the disk where waiting is allowed.
 pub(crate) async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    // A simulated disk needs no waiting, and which of two threads is first would not repeat.
+    #[cfg(feature = "testing")]
+    if crate::testing::virtual_time::is_running() {
+        return work();
+    }
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
         // Blocking work is never cancelled, so it panicked, and its panic is ours.

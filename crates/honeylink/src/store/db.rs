@@ -145,6 +145,12 @@ impl StateDb {
         })
     }
 
+    /// A database on a simulated disk.
+    #[cfg(feature = "testing")]
+    pub(super) fn on(disk: crate::testing::network::SimulatedDisk) -> Result<Self, OpenStateError> {
+        Self::prepare(Path::new("(simulated)"), || builder().create_with_backend(disk))
+    }
+
     fn prepare(
         path: &Path,
         open: impl FnOnce() -> Result<Database, DatabaseError>,

@@ -94,6 +94,12 @@ impl Store {
         Self::load(StateDb::in_memory()?)
     }
 
+    /// A store on a simulated disk.
+    #[cfg(feature = "testing")]
+    pub(crate) fn on(disk: crate::testing::network::SimulatedDisk) -> Result<Self, OpenStoreError> {
+        Self::load(StateDb::on(disk)?)
+    }
+
     fn load(db: StateDb) -> Result<Self, OpenStoreError> {
         let db = Arc::new(db);
         Ok(Self {
