@@ -1,5 +1,6 @@
-//! What every carrier promises to the application, told once and run on each backend: the same tests over the memory
-//! carrier and over real QUIC on loopback.
+//! What every carrier promises to the application, told once and run on each backend: the memory carrier, real QUIC on
+//! loopback, and both again on a simulated network that is slow and loses packets. The lists at the end say which
+//! promise is shown where; a backend that a list leaves out cannot do what its tests ask for.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::future::poll_fn;
@@ -8,13 +9,19 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
+use honeylink::discovery::Event;
 use honeylink::link::{CloseCode, CloseError, DatagramError, SendError};
 use honeylink::node::ConnectError;
+use honeylink::testing::{NatKind, Network, Stack};
 use honeylink::{Class, Link, Listener, MemoryNetwork, Node, Reach, State, testing};
 use honeylink_core::limits::ACCEPT_QUEUE_MAX;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+honeylink::virtual_time!();
+
 const PROTOCOL: &str = "contract/1";
+/// Where devices of the tests on loopback discover each other, apart from all others on this machine.
+const DISCOVERY_PORT: u16 = 53_917;
 /// No wait in these tests is longer; a test that hits it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -30,16 +37,43 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 enum Backend {
     Memory(MemoryNetwork),
     Loopback,
+    Simulated(Network),
 }
 
 impl Backend {
     async fn node(&self, name: &str) -> Node {
         let builder = Node::builder().name(name).reach(Reach::Loopback);
-        let builder = match self {
-            Self::Memory(network) => builder.memory(network),
-            Self::Loopback => builder,
-        };
-        builder.build().await.unwrap()
+        match self {
+            Self::Memory(network) => builder.memory(network).build().await.unwrap(),
+            Self::Loopback => builder.discovery_port(DISCOVERY_PORT).build().await.unwrap(),
+            Self::Simulated(network) => network.node(name).await.unwrap(),
+        }
+    }
+
+    /// Takes two nodes out of each other's reach.
+    fn part(&self, a: &Node, b: &Node) {
+        match self {
+            Self::Memory(network) => network.part(a.id(), b.id()),
+            Self::Simulated(network) => network.partition(&[&[a], &[b]]),
+            Self::Loopback => panic!("nobody can cut the loopback interface for two processes only"),
+        }
+    }
+
+    /// Ends what `part` did.
+    fn heal(&self, a: &Node, b: &Node) {
+        match self {
+            Self::Memory(network) => network.rejoin(a.id(), b.id()),
+            Self::Simulated(network) => network.heal(),
+            Self::Loopback => panic!("nothing was parted"),
+        }
+    }
+
+    /// The network, for what only a simulated one can do.
+    fn network(&self) -> &Network {
+        match self {
+            Self::Simulated(network) => network,
+            Self::Memory(_) | Self::Loopback => panic!("a real network does not do what it is told"),
+        }
     }
 
     async fn pair(&self) -> (Node, Node) {
@@ -241,8 +275,17 @@ async fn datagrams_arrive_or_say_why_not(backend: Backend) {
     let (a, b) = backend.pair().await;
     let mut listener = b.listen(PROTOCOL).unwrap();
     let (ours, theirs) = linked(&a, &b, &mut listener).await;
-    ours.send_datagram(b"quick").unwrap();
-    assert_eq!(soon("datagram", theirs.recv_datagram()).await.unwrap(), "quick");
+    // One may be lost; ten in a row are not.
+    let arrived = async {
+        for _ in 0..10 {
+            ours.send_datagram(b"quick").unwrap();
+            if let Ok(datagram) = tokio::time::timeout(Duration::from_secs(1), theirs.recv_datagram()).await {
+                return datagram.unwrap();
+            }
+        }
+        panic!("no datagram arrives");
+    };
+    assert_eq!(soon("datagram", arrived).await, "quick");
     let refused = ours.send_datagram(&[0; 1 << 16]).unwrap_err();
     assert!(matches!(refused, DatagramError::TooLarge { size: 65_536, .. }));
 }
@@ -319,42 +362,193 @@ async fn a_shutdown_closes_links_and_ends_every_task(backend: Backend) {
     assert_eq!(soon("shutdown", b.shutdown()).await, honeylink::node::ShutdownReport::default());
 }
 
-macro_rules! on_every_backend {
-    ($($test:ident),* $(,)?) => {
+async fn large_data_arrives_whole(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, theirs) = linked(&a, &b, &mut listener).await;
+    let data: Vec<u8> = (0..8_u32 << 20).map(|n| (n % 251) as u8).collect();
+    let writing = tokio::spawn({
+        let (ours, data) = (ours.clone(), data.clone());
+        async move {
+            let mut stream = ours.open_stream(Class::Bulk).await.unwrap();
+            stream.send.write_all(&data).await.unwrap();
+            stream.send.finish().await.unwrap();
+            stream.send.finished().await.unwrap();
+        }
+    });
+    let mut other = soon("accept", theirs.accept_stream()).await.unwrap();
+    let mut got = Vec::new();
+    soon("read", other.recv.read_to_end(&mut got)).await.unwrap();
+    assert!(got == data, "{} bytes, and not those sent", got.len());
+    soon("finished", writing).await.unwrap();
+}
+
+async fn a_partition_suspends_a_link_and_healing_resumes_it_exactly_once(backend: Backend) {
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    let (ours, theirs) = linked(&a, &b, &mut listener).await;
+    for n in 0..3_000_u32 {
+        if n == 1_000 {
+            backend.part(&a, &b);
+            soon("suspension", ours.watch_state().wait_for(|state| *state == State::Suspended))
+                .await
+                .unwrap();
+        }
+        if n == 2_000 {
+            backend.heal(&a, &b);
+        }
+        ours.send(n.to_be_bytes().to_vec()).await.unwrap();
+    }
+    for n in 0..3_000_u32 {
+        assert_eq!(soon("recv", theirs.recv()).await.unwrap(), n.to_be_bytes()[..]);
+    }
+    assert!(ours.stats().resumes > 0);
+    soon("resume", ours.watch_state().wait_for(|state| *state == State::Active)).await.unwrap();
+    soon("close", ours.close("done")).await.unwrap();
+    assert!(soon("recv", theirs.recv()).await.unwrap_err().is_clean());
+}
+
+async fn devices_discover_each_other_by_name(backend: Backend) {
+    let a = backend.node("finder").await;
+    let mut events = a.nearby().unwrap();
+    let b = backend.node("found").await;
+    let found = async {
+        loop {
+            let devices = match events.next().await.unwrap() {
+                Event::Snapshot(devices) => devices,
+                Event::Found(device) | Event::Changed(device) => vec![*device],
+                Event::Lost(_) | Event::Conflict { .. } | Event::FinderDown { .. } | Event::FinderUp(_) => {
+                    continue;
+                }
+            };
+            if let Some(device) = devices.into_iter().find(|device| device.id == b.id()) {
+                return device;
+            }
+        }
+    };
+    let device = soon("discovery", found).await;
+    assert_eq!(device.name, "found");
+    assert!(!device.addresses.is_empty());
+}
+
+async fn latencies_from_1_to_500_ms_only_cost_time(backend: Backend) {
+    let network = backend.network();
+    let (a, b) = backend.pair().await;
+    let mut listener = b.listen(PROTOCOL).unwrap();
+    for latency_ms in [1, 20, 100, 500] {
+        network.link(&a, &b, |lane| lane.latency_us = latency_ms * 1_000);
+        let (ours, theirs) = linked(&a, &b, &mut listener).await;
+        for n in 0..500_u32 {
+            ours.send(n.to_be_bytes().to_vec()).await.unwrap();
+        }
+        for n in 0..500_u32 {
+            assert_eq!(soon("recv", theirs.recv()).await.unwrap(), n.to_be_bytes()[..]);
+        }
+        let rtt = soon("ping", ours.ping(PATIENCE)).await.unwrap();
+        assert!(u128::from(2 * latency_ms) <= rtt.as_millis(), "{rtt:?} at {latency_ms} ms each way");
+        soon("close", ours.close("done")).await.unwrap();
+    }
+}
+
+async fn devices_behind_each_kind_of_nat_are_linked(backend: Backend) {
+    let network = backend.network();
+    let far = network.node("far").behind(&[NatKind::Home]).await.unwrap();
+    let mut listener = far.listen(PROTOCOL).unwrap();
+    for kind in [NatKind::Public, NatKind::Open, NatKind::Home, NatKind::Cgnat] {
+        let near = network.node(format!("{kind:?}")).behind(&[kind]).await.unwrap();
+        testing::introduce(&near, &far).unwrap();
+        let (ours, theirs) = linked(&near, &far, &mut listener).await;
+        ours.send("through").await.unwrap();
+        assert_eq!(soon("recv", theirs.recv()).await.unwrap(), "through");
+        soon("close", ours.close("done")).await.unwrap();
+    }
+    // Another port for every destination on one side, and only the known one let in on the other: no way without a relay.
+    let office = network.node("office").behind(&[NatKind::Corporate]).await.unwrap();
+    testing::introduce(&office, &far).unwrap();
+    assert!(matches!(office.connect(far.id(), PROTOCOL).await, Err(ConnectError::Unreachable { .. })));
+}
+
+/// Runs one promise on a simulated network: one with losses, but good enough for megabytes within our patience.
+fn simulated<Fut: Future<Output = ()>>(stack: Stack, promise: impl FnOnce(Backend) -> Fut + Send) {
+    let network = Network::builder().stack(stack).seed(1);
+    let network = network.latency(Duration::from_millis(5)).loss(0.001).bandwidth(200_000_000);
+    let outcome = network.run(|network| async move {
+        promise(Backend::Simulated(network)).await;
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+}
+
+/// Promises, and the backends that each is shown on.
+macro_rules! promises {
+    ($($group:ident on $backends:tt $promises:tt)*) => {
+        $(mod $group { promises! { @each $backends $promises } })*
+    };
+    (@each [$($backend:ident)*] $promises:tt) => { $(promises! { @on $backend $promises })* };
+    (@on memory {$($promise:ident,)*}) => {
         mod memory {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { super::$test(super::Backend::Memory(super::MemoryNetwork::new())).await; })*
+            async fn $promise() {
+                crate::$promise(crate::Backend::Memory(crate::MemoryNetwork::new())).await;
+            })*
         }
+    };
+    (@on loopback {$($promise:ident,)*}) => {
         mod loopback {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-            async fn $test() { super::$test(super::Backend::Loopback).await; })*
+            async fn $promise() { crate::$promise(crate::Backend::Loopback).await; })*
+        }
+    };
+    (@on simulated {$($promise:ident,)*}) => {
+        mod simulated_memory {
+            $(#[test] fn $promise() { crate::simulated(crate::Stack::Memory, crate::$promise); })*
+        }
+        /// Where QUIC's clock can be the simulation's.
+        #[cfg(target_os = "linux")]
+        mod simulated_quic {
+            $(#[test] fn $promise() { crate::simulated(crate::Stack::Quic, crate::$promise); })*
         }
     };
 }
 
-on_every_backend!(
-    messages_arrive_in_order_both_ways,
-    everything_before_a_close_is_delivered,
-    what_is_said_and_closed_at_once_reaches_the_application,
-    a_close_is_answered_though_neither_side_takes_its_messages,
-    a_forgotten_peers_links_end_at_once_on_both_sides,
-    a_full_accept_queue_refuses_with_the_reason,
-    a_shutdown_reports_what_was_not_taken,
-    a_message_over_either_limit_is_refused_before_it_is_sent,
-    a_slow_reader_holds_the_sender_up_and_loses_nothing,
-    a_task_that_waits_for_a_message_and_does_not_look_holds_nobody_up,
-    streams_carry_bytes_and_half_close,
-    a_stream_dropped_half_way_is_an_error_not_an_end,
-    datagrams_arrive_or_say_why_not,
-    links_are_refused_with_the_reason,
-    a_device_that_forgot_us_refuses_at_once,
-    links_to_one_peer_share_a_connection,
-    both_sides_connecting_at_once_both_get_their_link,
-    a_ping_measures_and_a_path_explains,
-    a_shutdown_closes_links_and_ends_every_task,
-);
+promises! {
+    everywhere on [memory loopback simulated] {
+        messages_arrive_in_order_both_ways,
+        everything_before_a_close_is_delivered,
+        what_is_said_and_closed_at_once_reaches_the_application,
+        a_close_is_answered_though_neither_side_takes_its_messages,
+        a_forgotten_peers_links_end_at_once_on_both_sides,
+        a_full_accept_queue_refuses_with_the_reason,
+        a_shutdown_reports_what_was_not_taken,
+        a_message_over_either_limit_is_refused_before_it_is_sent,
+        a_slow_reader_holds_the_sender_up_and_loses_nothing,
+        a_task_that_waits_for_a_message_and_does_not_look_holds_nobody_up,
+        streams_carry_bytes_and_half_close,
+        a_stream_dropped_half_way_is_an_error_not_an_end,
+        datagrams_arrive_or_say_why_not,
+        links_are_refused_with_the_reason,
+        a_device_that_forgot_us_refuses_at_once,
+        links_to_one_peer_share_a_connection,
+        both_sides_connecting_at_once_both_get_their_link,
+        a_ping_measures_and_a_path_explains,
+        a_shutdown_closes_links_and_ends_every_task,
+        large_data_arrives_whole,
+    }
+    where_a_test_can_cut_links on [memory simulated] {
+        a_partition_suspends_a_link_and_healing_resumes_it_exactly_once,
+    }
+    where_devices_are_announced on [loopback simulated] {
+        devices_discover_each_other_by_name,
+    }
+    where_a_test_rules_the_network on [simulated] {
+        latencies_from_1_to_500_ms_only_cost_time,
+        devices_behind_each_kind_of_nat_are_linked,
+    }
+}
 
-/// Only the memory carrier can be cut on command; the lab cuts real networks.
+/// Only the memory carrier drops a connection and leaves the network as it is.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cut_connection_loses_and_doubles_no_message() {
     let network = MemoryNetwork::new();
