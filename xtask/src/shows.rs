@@ -10,7 +10,12 @@ pub(crate) fn examples(house: &House) -> Verdict {
     let mut names: Vec<String> = match std::fs::read_dir(&folder) {
         Ok(entries) => entries
             .flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".rs").map(str::to_owned))
+            .filter_map(|entry| {
+                // One file, or a folder with `main.rs`.
+                let name = entry.file_name().to_str()?.to_owned();
+                let folder = entry.path().join("main.rs").is_file();
+                if folder { Some(name) } else { name.strip_suffix(".rs").map(str::to_owned) }
+            })
             .collect(),
         Err(error) => return Verdict::failed(format!("cannot list {}: {error}", folder.display())),
     };
