@@ -136,6 +136,7 @@ pub(crate) fn fill(
     results.into_iter().collect::<Result<(), String>>()?;
     for cell in cells.iter_mut() {
         let name = cell.name();
+        (cell.runs, cell.violations) = (Vec::new(), 0);
         for ran in (1..=seeds).filter_map(|seed| runs.known(&name, seed)) {
             cell.violations += ran.violations;
             cell.runs.extend(ran.summary);

@@ -25,6 +25,8 @@ pub(crate) struct Options<'a> {
 
 /// Networks of this size show what the physical effects are worth.
 const ABLATION_NODES: usize = 200;
+/// Seeds they get before anything larger is looked at.
+const ABLATION_SEEDS_FIRST: u64 = 10;
 
 /// Measures what is missing and writes the documents after each size of network, so that a report that is stopped has
 /// something to show and the next one goes on from there.
@@ -33,18 +35,24 @@ pub(crate) fn report(options: &Options<'_>) -> Result<(), String> {
     let began = std::time::Instant::now();
     let may_go_on = || began.elapsed().as_secs() < 60 * options.minutes;
     let runs = Runs::open(&options.json.with_file_name("mesh-runs.jsonl"))?;
-    rows::write(options.json, &figures::all(options.seeds)?)?;
     let mut ablation = ablation_cells(ABLATION_NODES);
     let mut cells = Vec::new();
-    for count in &options.counts {
+    for (index, count) in options.counts.iter().enumerate() {
         let mut fresh = main_cells(&[*count]);
         fill(&mut fresh, options.seeds, &runs, &may_go_on)?;
         cells.extend(fresh);
-        if ablation.iter().all(|cell| cell.runs.is_empty()) {
-            fill(&mut ablation, options.seeds, &runs, &may_go_on)?;
-        }
         // What was not run at all has no place in a table.
         cells.retain(|cell| !cell.runs.is_empty());
+        if index == 0 {
+            fill(&mut ablation, options.seeds.min(ABLATION_SEEDS_FIRST), &runs, &may_go_on)?;
+            publish(options, &cells, &ablation)?;
+            rows::write(options.json, &figures::all(options.seeds)?)?;
+        }
+        publish(options, &cells, &ablation)?;
+    }
+    if may_go_on() {
+        fill(&mut ablation, options.seeds, &runs, &may_go_on)?;
+        rows::write(options.json, &[figures::largest()?])?;
         publish(options, &cells, &ablation)?;
     }
     #[cfg(feature = "bug-plant")]
@@ -105,18 +113,19 @@ pub(crate) fn main_table(cells: &[Cell]) -> String {
 
 fn ablation_table(cells: &[Cell]) -> String {
     let mut out = String::from(
-        "| physics | protocol | delivered | airtime for each delivered, s | receptions lost to collisions |\n\
-         |---|---|---|---|---|\n",
+        "| physics | protocol | delivered | airtime for each delivered, s | receptions lost to collisions | seeds |\n\
+         |---|---|---|---|---|---|\n",
     );
     for cell in cells {
         let _ = writeln!(
             out,
-            "| {} | {} | {} | {} | {:.0} % |",
+            "| {} | {} | {} | {} | {:.0} % | {} |",
             cell.radio.0,
             cell.protocol.as_str(),
             with_margin(cell.mean(|run| run.delivery_ratio), 3),
             with_margin(cell.airtime_per_delivered(), 1),
             100.0 * cell.mean(|run| run.collision_share).mean,
+            cell.runs.len(),
         );
     }
     out
