@@ -192,6 +192,10 @@ fn frames(out: &mut Samples, mesh: &MeshSnapshot) {
     out.count("honeylink_mesh_unanswered_total", &[], counted.unanswered);
     out.count("honeylink_mesh_violations_total", &[], mesh.violations);
     out.size("honeylink_mesh_frames_waiting", &[], mesh.mesh.waiting);
+    out.count("honeylink_mesh_kept_total", &[], counted.kept);
+    out.count("honeylink_mesh_kept_delivered_total", &[], counted.kept_delivered);
+    out.size("honeylink_mesh_kept_frames", &[], mesh.mesh.kept);
+    out.size("honeylink_mesh_kept_bytes", &[], mesh.mesh.kept_bytes);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds of an hour fit easily")]
