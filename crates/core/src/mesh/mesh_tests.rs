@@ -226,6 +226,20 @@ fn forged_route_errors_demote_a_way_and_never_remove_it() {
     assert!(net.has(0, 2, Step::Delivered));
 }
 
+#[test]
+fn an_idle_node_that_keeps_for_others_is_small() {
+    let mut net = Net::row(12, 1);
+    net.stores(5);
+    for id in 0..20 {
+        net.send(id as usize % 12, (id as usize * 5 + 3) % 12, id);
+    }
+    net.run(minutes(240));
+    for node in 0..12 {
+        let bytes = net.nodes[node].mesh.state_bytes();
+        assert!(bytes <= 20 << 10, "node {node} holds {bytes} bytes");
+    }
+}
+
 /// Frames that other nodes might say, true ones changed at random places.
 fn hostile(log: &[(usize, Bytes)], rng: &mut crate::rng::Rng) -> Bytes {
     let pick = |rng: &mut crate::rng::Rng, n: usize| usize::try_from(rng.below(n as u64)).unwrap();
