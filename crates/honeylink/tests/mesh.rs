@@ -115,6 +115,37 @@ async fn a_message_crosses_a_relay_once_and_its_sender_gets_the_receipt(backend:
     stop([a, b, c]).await;
 }
 
+/// Waits until a node seals messages to another with a ratchet.
+async fn forward_secret(node: &Node, peer: &Node) {
+    let mesh = mesh(node);
+    let mut events = mesh.events();
+    let sealing = async {
+        while !mesh.trace(peer.id()).await.unwrap().forward_secret {
+            events.recv().await.unwrap();
+        }
+    };
+    soon("a ratchet", sealing).await;
+}
+
+async fn devices_that_meet_have_forward_secrecy_and_keep_it_across_a_restart(backend: Backend) {
+    let home = tempfile::tempdir().unwrap();
+    let a = backend.node("a", None, MeshOptions::default()).await;
+    let b = backend.node("b", Some(home.path()), MeshOptions::default()).await;
+    testing::introduce(&a, &b).unwrap();
+    forward_secret(&a, &b).await;
+    forward_secret(&b, &a).await;
+    b.shutdown().await;
+    drop(b);
+    let b = backend.node("b", Some(home.path()), MeshOptions::default()).await;
+    assert!(mesh(&b).trace(a.id()).await.unwrap().forward_secret, "read back before they meet again");
+    testing::introduce(&b, &a).unwrap();
+    let mut messages = inbox(&b);
+    let mut sending = soon("send", mesh(&a).send("b", "hello", SendOptions::default())).await.unwrap();
+    assert_eq!(soon("message", messages.next()).await.unwrap().payload, "hello");
+    soon("receipt", sending.delivered()).await.unwrap();
+    stop([a, b]).await;
+}
+
 async fn a_message_waits_for_a_relay_that_restarts(backend: Backend) {
     let home = tempfile::tempdir().unwrap();
     let [a, b, c] = backend.row(home.path()).await;
@@ -246,6 +277,7 @@ macro_rules! on_both {
 
 on_both!(
     a_message_crosses_a_relay_once_and_its_sender_gets_the_receipt,
+    devices_that_meet_have_forward_secrecy_and_keep_it_across_a_restart,
     a_message_waits_for_a_relay_that_restarts,
     without_relaying_nothing_is_passed_on,
     a_device_that_is_forgotten_loses_its_port_and_gets_no_other,

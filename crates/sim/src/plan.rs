@@ -48,6 +48,9 @@ pub struct Plan {
     /// Whether the product's nodes announce themselves.
     #[serde(default = "yes")]
     pub announces: bool,
+    /// After how many receipts over a radio the product's nodes exchange keys.
+    #[serde(default = "usual")]
+    pub exchange_after: u16,
     /// How nodes move, if any does.
     pub movement: Option<Movement>,
     /// When every fault is over, in milliseconds.
@@ -56,6 +59,10 @@ pub struct Plan {
     pub end_at_ms: u64,
     /// Messages before this, in milliseconds, are a warm-up that results leave out; so is the airtime until then.
     pub warm_up_ms: u64,
+}
+
+const fn usual() -> u16 {
+    16
 }
 
 const fn yes() -> bool {

@@ -81,7 +81,12 @@ impl Product {
         };
         Self {
             mesh: None,
-            config: Config { caps, announces: plan.announces, ..Config::default() },
+            config: Config {
+                caps,
+                announces: plan.announces,
+                exchange_after: plan.exchange_after,
+                ..Config::default()
+            },
             key: key_of(plan.seed, node),
             rng_seed: blend(&[plan.seed, node.0.into(), life.into()]),
             names: contacts.iter().map(|(node, id)| (*id, *node)).collect(),

@@ -67,6 +67,7 @@ pub fn plan(seed: u64) -> Plan {
         disk: draw.disk(),
         durable_duty: true,
         announces: true,
+        exchange_after: 16,
         heal_at_ms: ROUGH_MS,
         end_at_ms: ROUGH_MS + WELL_MS,
         warm_up_ms: 0,
@@ -76,6 +77,9 @@ pub fn plan(seed: u64) -> Plan {
     };
     plan.faults = draw.faults(&plan);
     plan.announces = draw.coin(75);
+    if draw.coin(60) {
+        plan.exchange_after = u16::try_from(draw.chance.between(1, 3)).unwrap_or(1);
+    }
     plan.demands_delivery = is_sound(&plan, &reach.all(&places), reach.limit_cdbm());
     plan
 }

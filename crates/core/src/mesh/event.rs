@@ -26,6 +26,9 @@ pub struct Config {
     pub announce_every: Duration,
     /// Whether the device announces itself at all.
     pub announces: bool,
+    /// Messages to a device that must arrive over a constrained link before keys are exchanged with it there. An exchange
+    /// costs as much air as seven short messages, and gives those that follow forward secrecy.
+    pub exchange_after: u16,
     /// Milliseconds since 1970 as the mesh starts, if the device knows them: how long it was off.
     pub unix_ms: Option<u64>,
     /// What a device with [`Caps::STORE`] keeps for others.
@@ -38,6 +41,7 @@ impl Default for Config {
             caps: Caps::RELAY,
             announce_every: Duration::from_secs(600),
             announces: true,
+            exchange_after: 16,
             unix_ms: None,
             quota: Quota::of(MESH_CUSTODY_BYTES),
         }
@@ -100,6 +104,8 @@ pub enum Input {
     Cancel(u64),
     /// A device's key is known and trusted: the two are paired.
     Know(DeviceId),
+    /// A device is not trusted any more: everything shared with it is forgotten, and messages to it fail.
+    Forget(DeviceId),
     /// A secret from a session with a paired device: from now on messages to it have forward secrecy.
     Root {
         /// Whose.
@@ -159,6 +165,9 @@ pub enum Failure {
     /// No secret can be shared with the device: its key is none.
     #[error("the target's key is not a proper key")]
     BadKey,
+    /// Its target is not trusted any more.
+    #[error("its target is not paired any more")]
+    Forgotten,
     /// This device has used up its message numbers.
     #[error("this device has used every message number; it needs a new identity")]
     NoNumbers,
@@ -260,6 +269,10 @@ pub enum Event {
     },
     /// The record of what was received from a device is damaged: nothing from it is taken until keys are renewed.
     Sealed(Address),
+    /// From now on messages to this device are sealed with keys that are erased behind them.
+    ForwardSecret(Address),
+    /// The record of the ratchets with a device is damaged: messages have no forward secrecy until the two meet again.
+    RatchetLost(Address),
     /// The record of our own numbers is damaged: nothing can be sent.
     NumbersLost,
     /// So many records of own messages or of what is kept for others were damaged, and are gone.
@@ -398,6 +411,8 @@ pub struct Trace {
     pub ways: Vec<Way>,
     /// Whether a search for it is under way.
     pub searching: bool,
+    /// Whether messages to it are sealed with keys that are erased behind them.
+    pub forward_secret: bool,
     /// Own messages to it under way.
     pub messages: usize,
     /// Frames for it on their way over one hop now.

@@ -105,6 +105,10 @@ impl Inbox {
         self.replay.trust(peer, true);
     }
 
+    pub(super) fn distrust(&mut self, peer: &Address) {
+        self.replay.trust(peer, false);
+    }
+
     pub(super) fn bytes(&self) -> usize {
         // A window with a few gaps.
         self.replay.len() * 96 + self.owed.len() * size_of::<(Mark, Owed)>()

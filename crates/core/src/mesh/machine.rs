@@ -17,6 +17,7 @@ use super::herald::ALLOWANCES;
 use super::hint::{Address, Far, Near};
 use super::inbox::Inbox;
 use super::line::Line;
+use super::meeting::Exchanges;
 use super::memory::Memory;
 use super::messages::Messages;
 use super::neighbours::Neighbours;
@@ -26,6 +27,7 @@ use super::records::{Journal, Mark, Moment, Saved, Write};
 use super::request::Requests;
 use super::roll::Roll;
 use super::routes::Routes;
+use super::secrets::Secrets;
 use super::spread::Spread;
 use super::store::Offers;
 use crate::identity::SecretKey;
@@ -102,6 +104,8 @@ pub struct Mesh {
     pub(super) requests: Requests,
     pub(super) messages: Messages,
     pub(super) inbox: Inbox,
+    pub(super) secrets: Secrets,
+    pub(super) exchanges: Exchanges,
     pub(super) announcer: Announcer,
     pub(super) roll: Roll,
     /// What others may make this device do.
@@ -127,6 +131,10 @@ impl Mesh {
         let (inbox, restored) = Inbox::restore(&mut saved, now, &mut journal);
         for peer in restored {
             out.event(Event::Sealed(peer));
+        }
+        let (secrets, unreadable) = Secrets::restore(&mut saved, &mut journal);
+        for peer in unreadable {
+            out.event(Event::RatchetLost(peer));
         }
         let announcer = Announcer::restore(&saved, &mut rng, &mut journal);
         let at = Moment { now, unix_ms: config.unix_ms };
@@ -161,6 +169,8 @@ impl Mesh {
             requests,
             messages,
             inbox,
+            secrets,
+            exchanges: Exchanges::default(),
             announcer,
             roll: Roll::default(),
             allowance: Buckets::new(ALLOWANCES.0, ALLOWANCES.1),
@@ -185,9 +195,11 @@ impl Mesh {
             Input::Cancel(id) => self.finish(id, Step::Failed(Failure::Cancelled)),
             Input::Know(device) => self.know(device),
             Input::Synced(mark) => self.synced(now, Mark(mark)),
+            Input::Forget(device) => self.forget(&device),
+            Input::Root { peer, root, starts } => self.root(&peer, &root, starts),
             Input::AnnounceNow => self.announcer.hurry(now),
             Input::WallClock(unix_ms) => self.wall = Some((now, unix_ms)),
-            Input::Root { .. } | Input::Timeout => {}
+            Input::Timeout => {}
         }
         self.advance(now);
     }
@@ -255,6 +267,7 @@ impl Mesh {
             to,
             ways: self.routes.ways(now, to.far()),
             searching: self.requests.is_searching(to.far()),
+            forward_secret: self.secrets.is_sealing(&to),
             messages: self.messages.to(&to),
             passing: self.forward.toward(to.far()),
         }
@@ -275,6 +288,8 @@ impl Mesh {
             + tree(self.peers.len(), 136)
             + self.messages.bytes()
             + self.inbox.bytes()
+            + self.secrets.bytes()
+            + tree(self.exchanges.len(), 128)
             + self.announcer.bytes()
             + tree(self.roll.len(), Roll::ENTRY_BYTES)
             + tree(self.allowance.len(), 32)
@@ -289,6 +304,7 @@ impl Mesh {
         self.advance_passages(now);
         self.advance_searches(now);
         self.advance_messages(now);
+        self.advance_secrets(now);
         self.advance_announces(now);
         self.advance_kept(now);
         self.advance_pieces(now);
@@ -333,6 +349,7 @@ impl Mesh {
 
     fn synced(&mut self, now: Time, mark: Mark) {
         self.announcer.synced(mark);
+        self.secrets_synced(now, mark);
         let safe = self.messages.synced(now, mark);
         self.accepted(safe);
         for (frame, depositor) in self.custody.synced(mark) {

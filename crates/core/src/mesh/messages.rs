@@ -144,6 +144,16 @@ impl Messages {
         Ok(())
     }
 
+    /// A number for something else than a message.
+    pub(super) fn take_number(&mut self, journal: &mut Journal) -> Result<u32, NoNumber> {
+        self.numbers.as_mut().ok_or(NoNumber::Exhausted)?.take(journal)
+    }
+
+    /// The number that comes next at the earliest.
+    pub(super) fn next_number(&self) -> u32 {
+        self.numbers.as_ref().map_or(0, SendSeq::next)
+    }
+
     /// The disk has what it was given. Gives the messages that are safe from now on.
     pub(super) fn synced(&mut self, now: Time, mark: Mark) -> Vec<u64> {
         if let Some(numbers) = &mut self.numbers {
@@ -275,6 +285,11 @@ impl Messages {
         self.flights.len()
     }
 
+    /// The names of all that are for one device.
+    pub(super) fn names_to(&self, address: &Address) -> Vec<u64> {
+        self.flights.iter().filter(|flight| flight.to == *address).map(|flight| flight.id).collect()
+    }
+
     pub(super) fn to(&self, address: &Address) -> usize {
         self.flights.iter().filter(|flight| flight.to == *address).count()
     }
@@ -307,6 +322,16 @@ impl Flight {
             paused: false,
             expires: message.ends_at,
         }
+    }
+
+    /// It must be sealed afresh before it is sent again. Gives the frame that nobody need pass on any more.
+    pub(super) fn seal_again(&mut self, now: Time) -> FrameId {
+        let frame = self.frame_id;
+        self.frame = Bytes::new();
+        if matches!(self.state, State::Passing | State::Awaiting) {
+            (self.state, self.next_at) = (State::Ready, now);
+        }
+        frame
     }
 
     fn wants_at(&self) -> Time {

@@ -17,8 +17,10 @@ mod herald;
 pub mod hint;
 mod inbox;
 pub mod keys;
+mod letter;
 mod line;
 mod machine;
+mod meeting;
 mod memory;
 mod messages;
 pub mod neighbours;
@@ -37,6 +39,7 @@ pub mod replay;
 mod request;
 mod roll;
 pub mod routes;
+pub mod secrets;
 pub mod seen;
 pub mod shed;
 pub mod signed;
@@ -52,6 +55,8 @@ mod net;
 mod pieces_tests;
 #[cfg(test)]
 mod presence_tests;
+#[cfg(test)]
+mod secrets_tests;
 #[cfg(test)]
 mod store_tests;
 

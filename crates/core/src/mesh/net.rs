@@ -42,6 +42,7 @@ pub(super) struct Net {
     radio: BTreeMap<(usize, usize), i16>,
     /// Lines: port `1 + n` of one end is line `n`.
     lines: Vec<(usize, usize)>,
+    cuts: std::collections::BTreeSet<usize>,
     pub(super) loss_percent: u64,
     pub(super) transmissions: usize,
     /// Every frame that was on the air: who sent it and what.
@@ -75,6 +76,7 @@ impl Net {
             nodes: Vec::new(),
             radio: BTreeMap::new(),
             lines: Vec::new(),
+            cuts: std::collections::BTreeSet::new(),
             loss_percent: 0,
             transmissions: 0,
             log: Vec::new(),
@@ -147,6 +149,7 @@ impl Net {
 
     pub(super) fn cut(&mut self, line: usize) {
         let (a, b) = self.lines[line];
+        self.cuts.insert(line);
         let port = PortId(u16::try_from(line + 1).unwrap());
         for end in [a, b] {
             self.input(end, Input::PortDown { port });
@@ -181,6 +184,23 @@ impl Net {
         let rng = Rng::from_u64(77_000 + lives * 100 + node as u64);
         subject.mesh = Mesh::new(config, subject.key.clone(), rng, subject.disk.clone(), self.now);
         self.boot(node);
+        for (line, (a, b)) in self.lines.clone().into_iter().enumerate() {
+            if !self.cuts.contains(&line) && (a == node || b == node) {
+                let port = PortId(u16::try_from(line + 1).unwrap());
+                self.input(node, Input::PortUp { port, info: wire() });
+            }
+        }
+    }
+
+    /// Power off and on with an empty disk.
+    pub(super) fn wipe(&mut self, node: usize) {
+        self.nodes[node].disk = Saved::default();
+        self.restart(node);
+    }
+
+    /// How many records of a table are on a node's disk.
+    pub(super) fn saved(&self, node: usize, table: records::Table) -> usize {
+        self.nodes[node].disk.clone().take(table).count()
     }
 
     pub(super) fn send(&mut self, from: usize, to: usize, id: u64) {

@@ -12,6 +12,7 @@ use super::machine::Mesh;
 use super::messages::{BLIND_TRIES_MAX, State};
 use super::outbox::{Numbers, Refused};
 use super::receive::Heard;
+use super::records::Mark;
 use super::replay::NoNumber;
 use crate::limits::MESH_LIFETIME_MAX;
 use crate::planted::{self, Bug};
@@ -27,6 +28,17 @@ const KEEP_MIN: Duration = Duration::from_secs(300);
 const BROKEN_DOUBLINGS_MAX: u8 = 6;
 /// A message repeated this often without a receipt asks for the way afresh.
 const DOUBT_AFTER: u8 = 2;
+
+/// Whether a message could be sealed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sealed {
+    /// It is.
+    Yes,
+    /// When the disk has everything up to this mark.
+    Wait(Mark),
+    /// There are no keys for its target.
+    No,
+}
 
 impl Mesh {
     /// The application sends a message.
@@ -125,20 +137,20 @@ impl Mesh {
     }
 
     /// Makes the frame of a message. The first try says nothing of keeping it: most messages arrive, and the byte is saved.
-    /// Later ones do, and stay the same as long as what they say is true.
-    pub(super) fn seal(&mut self, now: Time, id: u64, keep: bool) {
-        let Some(flight) = self.messages.get(id) else { return };
+    /// Later ones do, and stay the same as long as what they say is true. False if it has to wait for the disk.
+    pub(super) fn seal(&mut self, now: Time, id: u64, keep: bool) -> bool {
+        let Some(flight) = self.messages.get(id) else { return false };
         let left = flight.expires.saturating_since(now);
         let keep = keep && flight.receipt && left >= KEEP_MIN;
         let holds =
             if keep { flight.keep.is_some_and(|said| said.span() <= left) } else { flight.keep.is_none() };
         if holds && !flight.frame.is_empty() {
-            return;
+            return true;
         }
         let keep = keep.then(|| Keep::at_most(left));
         let (src, prev) = (self.me.far, self.me.near);
-        let Some(message) = self.messages.message(id) else { return };
-        let Some(Numbers { first, .. }) = message.numbers else { return };
+        let Some(message) = self.messages.message(id) else { return false };
+        let Some(Numbers { first, .. }) = message.numbers else { return false };
         let address = message.address;
         let mut data = Data {
             hop: Hop::first(message.priority),
@@ -154,14 +166,23 @@ impl Mesh {
             payload: message.payload.clone(),
             mac: Default::default(),
         };
-        let Some(keys) = self.peers.keys(&address) else { return };
-        keys.seal(&mut data);
+        match self.seal_for(&address, &mut data) {
+            Sealed::Yes => {}
+            Sealed::Wait(mark) => {
+                if let Some(flight) = self.messages.get(id) {
+                    (flight.state, flight.next_at) = (State::Writing(mark), Time::MAX);
+                }
+                return false;
+            }
+            Sealed::No => return false,
+        }
         let frame: Bytes = Frame::Data(data).to_bytes().freeze();
         if let Some(flight) = self.messages.get(id) {
             flight.frame_id = identity(&frame).unwrap_or_default();
             flight.frame = frame;
             flight.keep = keep;
         }
+        true
     }
 
     /// Gives a message to a way, or asks for one.
@@ -187,7 +208,9 @@ impl Mesh {
             self.look_for(now, id, way.map(|way| way.hops));
             return;
         };
-        self.seal(now, id, attempts > 0);
+        if !self.seal(now, id, attempts > 0) {
+            return;
+        }
         let len = self.messages.get(id).map_or(0, |flight| flight.frame.len());
         if !self.fits(way.port, len) {
             self.look_for(now, id, None);
@@ -313,5 +336,6 @@ impl Mesh {
         }
         self.routes.confirm(now, peer.far(), port, receipt.prev);
         self.finish(id, Step::Delivered);
+        self.got_receipt(now, peer);
     }
 }

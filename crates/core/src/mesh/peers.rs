@@ -111,6 +111,11 @@ impl Peers {
         }
     }
 
+    /// A device that is not trusted any more is not known any more.
+    pub(super) fn forget(&mut self, address: &Address) {
+        self.table.remove(address);
+    }
+
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }

@@ -24,6 +24,7 @@ use super::inbox::{Arrival, Owed};
 use super::machine::Mesh;
 use super::messages::State;
 use super::outbox::Numbers;
+use super::own::Sealed;
 use super::port::{PortId, PortInfo};
 use super::receive::Heard;
 use super::routes::Way;
@@ -210,8 +211,8 @@ impl Mesh {
             payload: piece.body,
             mac: Default::default(),
         };
-        self.peers.keys(&address)?.seal(&mut data);
-        Some(Frame::Data(data).to_bytes().freeze())
+        // One that must wait for the disk is asked for again.
+        (self.seal_for(&address, &mut data) == Sealed::Yes).then(|| Frame::Data(data).to_bytes().freeze())
     }
 
     /// A piece is over the first hop, or was given up.

@@ -70,7 +70,8 @@ impl Mesh {
             Frame::Beacon(beacon) => self.beacon(&heard, &beacon),
             Frame::FragmentStatus(status) => self.status(&heard, &status),
             Frame::CustodyAccepted(accepted) => self.kept_by(&heard, &accepted),
-            Frame::Signed(_) | Frame::IpControl(_) => {}
+            Frame::Signed(letter) => self.signed(&heard, &letter),
+            Frame::IpControl(_) => {}
         }
     }
 
@@ -141,8 +142,7 @@ impl Mesh {
     fn arrive(&mut self, heard: &Heard, data: &Data) -> bool {
         let Heard { now, port, .. } = *heard;
         let named = self.peers.named(data.src);
-        let opened = named.iter().find_map(|peer| Some((*peer, self.peers.keys(peer)?.open(data).ok()?)));
-        let Some((peer, payload)) = opened else {
+        let Some((peer, payload)) = self.open_from(now, &named, data) else {
             self.out.dropped(Some(port), if named.is_empty() { Dropped::Stranger } else { Dropped::Forged });
             return false;
         };

@@ -378,6 +378,11 @@ impl SendSeq {
         numbers
     }
 
+    /// The number that comes next, or later: reading it takes nothing.
+    pub(super) const fn next(&self) -> u32 {
+        self.next
+    }
+
     /// The next number.
     ///
     /// # Errors

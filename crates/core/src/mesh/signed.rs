@@ -35,6 +35,16 @@ pub enum Body {
     },
     /// Type 4: a short text in the open; not empty.
     Text(String),
+    /// Type 5: the sender has the newest ratchet of its session with the target on disk ([`Root::proof`](super::keys::Root::proof)).
+    Held {
+        /// What proves it.
+        proof: [u8; 16],
+    },
+    /// Type 6: a message to the sender was sealed with a ratchet whose keys it does not have any more.
+    Lost {
+        /// The message's number.
+        number: u32,
+    },
     /// Something of a later version: forwarded, not understood.
     Unknown {
         /// Its type.
@@ -67,6 +77,8 @@ impl Body {
             Self::WhoIs { .. } => 2,
             Self::Here { .. } => 3,
             Self::Text(_) => 4,
+            Self::Held { .. } => 5,
+            Self::Lost { .. } => 6,
             Self::Unknown { kind, .. } => *kind,
         }
     }
@@ -93,6 +105,8 @@ impl Body {
                 }
                 Self::Text(text.to_owned())
             }
+            5 => Self::Held { proof: r.array("proof of a ratchet")? },
+            6 => Self::Lost { number: r.u32("number of the message")? },
             _ => return Ok(Self::Unknown { kind, body: body.clone() }),
         };
         r.finish("signed body")?;
@@ -112,6 +126,8 @@ impl Body {
             }
             Self::WhoIs { address } => out.put_slice(&address.0),
             Self::Here { asked } => out.put_u32(*asked),
+            Self::Held { proof } => out.put_slice(proof),
+            Self::Lost { number } => out.put_u32(*number),
             Self::Text(text) => out.put_slice(text.as_bytes()),
             Self::Unknown { body, .. } => out.put_slice(body),
         }
@@ -208,6 +224,8 @@ mod tests {
             Body::WhoIs { address: Address([9; 16]) },
             Body::Here { asked: 77 },
             Body::Text("help".into()),
+            Body::Held { proof: [3; 16] },
+            Body::Lost { number: 9 },
             Body::Unknown { kind: 200, body: Bytes::from_static(b"later") },
         ]
     }

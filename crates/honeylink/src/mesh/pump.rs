@@ -53,6 +53,7 @@ pub(super) enum Order {
     Cancel(u64),
     Know(DeviceId),
     Part(DeviceId),
+    Forget(DeviceId),
     Announce,
     Snapshot(oneshot::Sender<MeshSnapshot>),
     Trace(Address, oneshot::Sender<Trace>),
@@ -226,6 +227,7 @@ impl Pump {
             let Some(answer) = self.answers.pop_front() else { break };
             self.give(answer);
         }
+        self.shared.next_number.store(self.mesh.next_number(), Ordering::Relaxed);
         self.disk.start();
     }
 
@@ -297,10 +299,10 @@ impl Pump {
             }
             Order::Cancel(id) => self.give(Input::Cancel(id)),
             Order::Know(peer) => self.give(Input::Know(peer)),
-            Order::Part(peer) => {
-                if let Some(port) = self.ports.part(&peer) {
-                    self.took_down(port);
-                }
+            Order::Part(peer) => self.part(&peer),
+            Order::Forget(peer) => {
+                self.part(&peer);
+                self.give(Input::Forget(peer));
             }
             Order::Announce => self.give(Input::AnnounceNow),
             Order::Snapshot(answer) => {
@@ -310,6 +312,12 @@ impl Pump {
             Order::Trace(to, answer) => {
                 let _ = answer.send(self.mesh.trace(self.clock.now(), to));
             }
+        }
+    }
+
+    fn part(&mut self, peer: &DeviceId) {
+        if let Some(port) = self.ports.part(peer) {
+            self.took_down(port);
         }
     }
 

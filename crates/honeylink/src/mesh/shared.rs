@@ -99,10 +99,17 @@ impl Shared {
         let _ = self.orders.send(Order::Know(peer)).await;
     }
 
-    /// A device is not paired any more. In vain if the pump is far behind; then whoever dials says it again.
+    /// A device is not paired any more: its port ends now if the pump is not far behind, and in any case when whoever dials
+    /// has looked at the list and says [`Shared::forget`].
     pub(crate) fn part(&self, peer: DeviceId) {
         let _ = self.orders.try_send(Order::Part(peer));
         self.changed.notify_one();
+    }
+
+    /// A device is not on the list of paired ones any more: what is shared with it is forgotten.
+    pub(crate) async fn forget(&self, peer: DeviceId) {
+        // A pump that stopped shares nothing; its records of strangers open nothing.
+        let _ = self.orders.send(Order::Forget(peer)).await;
     }
 
     pub(super) fn tell(&self, event: MeshEvent) {

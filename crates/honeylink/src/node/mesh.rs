@@ -147,13 +147,11 @@ impl Inner {
         let peers = self.store.trust().list();
         let paired: BTreeSet<DeviceId> =
             peers.into_iter().filter(|peer| peer.trust.is_trusted()).map(|peer| peer.id).collect();
-        attempts.retain(|known, _| {
-            let stays = paired.contains(known);
-            if !stays {
-                shared.part(*known);
-            }
-            stays
-        });
+        let gone: Vec<DeviceId> = attempts.keys().filter(|known| !paired.contains(known)).copied().collect();
+        for known in gone {
+            attempts.remove(&known);
+            shared.forget(known).await;
+        }
         for peer in paired {
             if let std::collections::btree_map::Entry::Vacant(place) = attempts.entry(peer) {
                 place.insert(Attempt { at: Instant::now(), pause: PAUSE_MIN, dialling: false });

@@ -112,8 +112,9 @@ fn digest(bytes: &[u8]) -> Option<u64> {
     Some(fixed.iter().fold(kind as u64, |sum, byte| scramble(sum.rotate_left(9) ^ u64::from(*byte))))
 }
 
-/// By origin, target hint and number, and what the frame asks for besides, which goes into its MAC and so into its nonce.
-type Numbered = (NodeId, [u8; 3], u32, bool, Option<Keep>);
+/// By origin, target hint and number, and what the frame asks for besides, which goes into its MAC and so into its nonce;
+/// and which of the two kinds of keys it has. A message whose ratchet the target lost is sealed with static keys.
+type Numbered = (NodeId, [u8; 3], u32, (bool, Option<Keep>, bool));
 
 /// A number is used for one content only: a second one would be sealed with the same key stream.
 struct NumberedOnce {
@@ -144,7 +145,8 @@ impl Oracle for NumberedOnce {
             .iter()
             .chain(&data.mac)
             .fold(0, |sum: u64, byte| scramble(sum.rotate_left(9) ^ u64::from(*byte)));
-        match self.used.insert((node, data.dst.0, data.seq, data.receipt, data.keep), digest) {
+        let under = (data.receipt, data.keep, data.ratcheted);
+        match self.used.insert((node, data.dst.0, data.seq, under), digest) {
             Some(other) if other != digest => Err(format!("number {} was used for two contents", data.seq)),
             _ => Ok(()),
         }

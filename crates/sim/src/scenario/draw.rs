@@ -37,6 +37,7 @@ pub(super) fn draw(scenario: &Scenario, seed: u64) -> Plan {
         traffic,
         durable_duty: !faults.is_empty(),
         announces: true,
+        exchange_after: 16,
         faults,
         demands_delivery: false,
         disk: scenario.disk,

@@ -65,6 +65,12 @@ impl Offer {
         self.exchange
     }
 
+    /// The number it is signed under.
+    #[must_use]
+    pub const fn number(&self) -> u32 {
+        self.seq
+    }
+
     /// Takes the answer of `peer`, which came signed under number `seq`.
     ///
     /// # Errors

@@ -34,6 +34,16 @@ impl Root {
         Self(secret)
     }
 
+    /// What `device`, one of the two, says to prove that it has the ratchet of this root on its disk (ME-S6). It gives
+    /// nothing of the root away.
+    #[must_use]
+    pub fn proof(&self, device: &DeviceId) -> [u8; 16] {
+        let secret = extract(b"honeylink/mesh/1 held", &[&self.0]);
+        let mut proof = [0; 16];
+        proof.copy_from_slice(&expand(&secret, &[device.as_bytes()])[..16]);
+        proof
+    }
+
     pub(super) const fn derived(secret: [u8; 32]) -> Self {
         Self(secret)
     }
@@ -59,6 +69,8 @@ pub struct Starts {
 pub struct Ratchet {
     sending: Step,
     receiving: Step,
+    /// Blocks left behind whose messages may have to be sealed again, oldest first: as many as the peer still opens.
+    sent: VecDeque<Block>,
     /// Blocks left behind whose frames may still come, oldest first.
     late: VecDeque<Block>,
 }
@@ -84,6 +96,18 @@ impl Step {
         Self { block: self.block + 1, chain: *expand(&self.chain, &[b"next block"]) }
     }
 
+    /// The step so many blocks on, and the last few blocks that it leaves behind.
+    fn ahead(&self, blocks: u32) -> (Self, VecDeque<Block>) {
+        let (mut step, mut passed) = (self.clone(), VecDeque::new());
+        for left in (0..blocks).rev() {
+            if (left as usize) < MESH_RATCHET_LATE_BLOCKS_MAX {
+                passed.push_back(step.block());
+            }
+            step = step.next();
+        }
+        (step, passed)
+    }
+
     fn block(&self) -> Block {
         Block { block: self.block, secret: *expand(&self.chain, &[b"block"]) }
     }
@@ -97,28 +121,52 @@ impl Ratchet {
         Self {
             sending: Step { block: block_of(starts.ours), chain: *direction(&root, own, peer) },
             receiving: Step { block: block_of(starts.theirs), chain: *direction(&root, peer, own) },
+            sent: VecDeque::new(),
             late: VecDeque::new(),
         }
     }
 
+    /// Steps on to the block of number `seq`, so that it can be saved before anything is sealed in it. True if it moved.
+    ///
+    /// # Errors
+    /// As [`Ratchet::seal`].
+    pub fn prepare(&mut self, seq: u32) -> Result<bool, Refused> {
+        let wanted = block_of(seq);
+        let Some(ahead) = wanted.checked_sub(self.sending.block) else {
+            return if self.sent.iter().any(|sent| sent.block == wanted) {
+                Ok(false)
+            } else {
+                Err(Refused::Erased)
+            };
+        };
+        if ahead > MESH_RATCHET_AHEAD_BLOCKS_MAX {
+            return Err(Refused::TooFarAhead);
+        }
+        let (step, mut passed) = self.sending.ahead(ahead);
+        self.sending = step;
+        self.sent.append(&mut passed);
+        while self.sent.len() > MESH_RATCHET_LATE_BLOCKS_MAX {
+            self.sent.pop_front();
+        }
+        Ok(ahead > 0)
+    }
+
     /// Seals `data`, whose payload is plaintext, and steps on. Save the ratchet before the frame is sent, if the block
-    /// has changed: what is on disk can still open what it should not.
+    /// has changed ([`Ratchet::prepare`] changes it without sealing): what is on disk can still open what it should not.
+    /// A message of one of the few blocks before can be sealed again.
     ///
     /// # Errors
     /// [`Refused::Erased`] if the number is from an earlier block, [`Refused::TooFarAhead`] if it is so far ahead that the
     /// peer would not follow: exchange new keys then. `data` is unchanged.
     pub fn seal(&mut self, data: &mut Data) -> Result<(), Refused> {
-        let mut step = self.sending.clone();
-        let ahead = block_of(data.seq).checked_sub(step.block).ok_or(Refused::Erased)?;
-        if ahead > MESH_RATCHET_AHEAD_BLOCKS_MAX {
-            return Err(Refused::TooFarAhead);
-        }
-        for _ in 0..ahead {
-            step = step.next();
-        }
+        self.prepare(data.seq)?;
+        let wanted = block_of(data.seq);
+        let block = match self.sent.iter().find(|sent| sent.block == wanted) {
+            Some(sent) => sent.clone(),
+            None => self.sending.block(),
+        };
         data.ratcheted = true;
-        DataKeys::of(&step.block().secret).seal(data);
-        self.sending = step;
+        DataKeys::of(&block.secret).seal(data);
         Ok(())
     }
 
@@ -138,14 +186,7 @@ impl Ratchet {
         if ahead > MESH_RATCHET_AHEAD_BLOCKS_MAX {
             return Err(Refused::TooFarAhead);
         }
-        let mut passed = VecDeque::new();
-        let mut step = self.receiving.clone();
-        for left in (0..ahead).rev() {
-            if (left as usize) < MESH_RATCHET_LATE_BLOCKS_MAX {
-                passed.push_back(step.block());
-            }
-            step = step.next();
-        }
+        let (step, mut passed) = self.receiving.ahead(ahead);
         let plaintext = DataKeys::of(&step.block().secret).open(data)?;
         self.receiving = step;
         self.late.append(&mut passed);
@@ -161,19 +202,21 @@ impl Ratchet {
         self.late.retain(|late| late.block >= block);
     }
 
-    /// The state for the disk, 73 to 361 bytes. It is as secret as the messages it opens.
+    /// The state for the disk, 75 to 651 bytes. It is as secret as the messages it opens.
     #[must_use]
     pub fn save(&self) -> Zeroizing<Vec<u8>> {
-        let mut out = Zeroizing::new(Vec::with_capacity(74 + 36 * MESH_RATCHET_LATE_BLOCKS_MAX));
+        let mut out = Zeroizing::new(Vec::with_capacity(75 + 72 * MESH_RATCHET_LATE_BLOCKS_MAX));
         out.put_u8(SAVED_VERSION);
         for step in [&self.sending, &self.receiving] {
             out.put_u32(step.block);
             out.put_slice(&step.chain);
         }
-        out.put_u8(u8::try_from(self.late.len()).unwrap_or(u8::MAX));
-        for late in &self.late {
-            out.put_u32(late.block);
-            out.put_slice(&late.secret);
+        for blocks in [&self.sent, &self.late] {
+            out.put_u8(u8::try_from(blocks.len()).unwrap_or(u8::MAX));
+            for block in blocks {
+                out.put_u32(block.block);
+                out.put_slice(&block.secret);
+            }
         }
         out
     }
@@ -190,22 +233,10 @@ impl Ratchet {
         }
         let mut step = || Ok(Step { block: block_number(&mut r)?, chain: r.array(WHAT)? });
         let (sending, receiving) = (step()?, step()?);
-        let count = usize::from(r.u8(WHAT)?);
-        if count > MESH_RATCHET_LATE_BLOCKS_MAX {
-            let max = MESH_RATCHET_LATE_BLOCKS_MAX as u64;
-            return Err(Invalid::TooLarge { what: WHAT, size: count as u64, max });
-        }
-        let mut late: VecDeque<Block> = VecDeque::new();
-        for _ in 0..count {
-            let block = Block { block: block_number(&mut r)?, secret: r.array(WHAT)? };
-            let in_order = late.back().is_none_or(|last| last.block < block.block);
-            if !in_order || block.block >= receiving.block {
-                return Err(Invalid::Value { what: WHAT });
-            }
-            late.push_back(block);
-        }
+        let sent = blocks(&mut r, sending.block)?;
+        let late = blocks(&mut r, receiving.block)?;
         r.finish(WHAT)?;
-        Ok(Self { sending, receiving, late })
+        Ok(Self { sending, receiving, sent, late })
     }
 
     /// The block that the next message is sealed in. When it changes, the state on disk is out of date.
@@ -229,6 +260,26 @@ impl core::fmt::Debug for Ratchet {
 
 const fn block_of(seq: u32) -> u32 {
     seq >> MESH_RATCHET_BLOCK_BITS
+}
+
+/// Blocks left behind by a step that is at `before`, in order.
+fn blocks(r: &mut Reader<'_>, before: u32) -> Result<VecDeque<Block>, Invalid> {
+    const WHAT: &str = "saved ratchet";
+    let count = usize::from(r.u8(WHAT)?);
+    if count > MESH_RATCHET_LATE_BLOCKS_MAX {
+        let max = MESH_RATCHET_LATE_BLOCKS_MAX as u64;
+        return Err(Invalid::TooLarge { what: WHAT, size: count as u64, max });
+    }
+    let mut blocks: VecDeque<Block> = VecDeque::new();
+    for _ in 0..count {
+        let block = Block { block: block_number(r)?, secret: r.array(WHAT)? };
+        let in_order = blocks.back().is_none_or(|last| last.block < block.block);
+        if !in_order || block.block >= before {
+            return Err(Invalid::Value { what: WHAT });
+        }
+        blocks.push_back(block);
+    }
+    Ok(blocks)
 }
 
 fn block_number(r: &mut Reader<'_>) -> Result<u32, Invalid> {
