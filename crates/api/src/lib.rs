@@ -36,8 +36,9 @@ pub mod client;
 pub use chat::{ChatEvent, ChatMessage, ChatSend, ChatState, Direction};
 pub use error::{Candidate, ErrorBody, ErrorCode, ExitCode};
 pub use mesh::{
-    MeshAnnounced, MeshBand, MeshDevice, MeshDrop, MeshFrames, MeshKind, MeshMessages, MeshNeighbour,
-    MeshPort, MeshRadio, MeshRoute, MeshStats, MeshSummary, MeshTable, MeshTrace, MeshWay, RadioState,
+    MeshAnnounced, MeshBand, MeshDevice, MeshDrop, MeshFrames, MeshKept, MeshKind, MeshMessages,
+    MeshNeighbour, MeshPort, MeshRadio, MeshRoute, MeshStats, MeshSummary, MeshTable, MeshTrace, MeshWay,
+    RadioState,
 };
 pub use nearby::{NearbyDevice, NearbyEvent, Trust};
 pub use pairing::{PairAnswer, PairEvent, PairJoin, PairOpen, PairOutcome, SasEmoji};

@@ -37,6 +37,9 @@ pub struct MeshStats {
     pub radios: Vec<MeshRadio>,
     /// Messages since the start.
     pub messages: MeshMessages,
+    /// Messages kept for devices that are away.
+    #[serde(default)]
+    pub kept: MeshKept,
     /// Frames since the start.
     pub frames: MeshFrames,
     /// The routing table.
@@ -171,6 +174,27 @@ pub struct MeshMessages {
     pub waiting: usize,
     /// Of them, those lost because too many waited.
     pub lost: u64,
+}
+
+/// Frames of messages that this node keeps for devices that are away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeshKept {
+    /// Kept now.
+    pub frames: usize,
+    /// Their bytes.
+    pub frame_bytes: usize,
+    /// Taken since the start.
+    pub taken: u64,
+    /// Of them, those whose target said that it has the message.
+    pub delivered: u64,
+    /// Those that another node took over.
+    pub handed_on: u64,
+    /// Those whose lifetime ended.
+    pub expired: u64,
+    /// Those given up for more urgent ones.
+    pub displaced: u64,
+    /// Frames that were not taken: too much is kept, or they were not for keeping.
+    pub refused: u64,
 }
 
 /// Frames since the node started.

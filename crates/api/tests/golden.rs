@@ -228,6 +228,15 @@ fn the_mesh_has_the_promised_names() {
         heard_s: 9,
     };
     pin(&heard, r#"{"id":"ab","offers":["relay","store"],"hops":2,"heard_s":9}"#);
+    let kept =
+        MeshKept { frames: 1, frame_bytes: 44, taken: 3, delivered: 1, expired: 1, ..MeshKept::default() };
+    pin(
+        &kept,
+        concat!(
+            r#"{"frames":1,"frame_bytes":44,"taken":3,"delivered":1,"handed_on":0,"expired":1,"#,
+            r#""displaced":0,"refused":0}"#
+        ),
+    );
     pin(&MeshAnnounced { ports: 2 }, r#"{"ports":2}"#);
 }
 

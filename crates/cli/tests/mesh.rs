@@ -140,10 +140,13 @@ fn a_message_to_a_device_that_is_off_waits_and_the_chat_hears_when_it_arrives() 
     assert_eq!(talk.line()["event"], "ready");
     talk.says("come home");
     let sent = talk.until(|line| line["event"] == "message");
-    assert!(["sent", "stored"].contains(&sent["state"].as_str().unwrap()), "{sent}");
+    assert_eq!((&sent["state"], &sent["path"]["rung"]), (&"stored".into(), &"stored".into()), "{sent}");
+    let kept = bert.run(&["mesh", "stats", "--json"]).exits(0).last()["kept"].clone();
+    assert_eq!((&kept["frames"], &kept["taken"]), (&1.into(), &1.into()), "{kept}");
     carl.run(&["up", "--quiet"]).exits(0);
     let update = talk.until(|line| line["event"] == "update" && line["state"] == "delivered");
     assert_eq!((&update["id"], &update["text"]), (&sent["id"], &"come home".into()));
+    until(&bert, &["mesh", "stats", "--json"], |stats| stats["kept"]["delivered"] == 1);
 }
 
 #[test]

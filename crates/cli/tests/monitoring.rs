@@ -210,5 +210,6 @@ fn an_address_for_metrics_serves_these_two_paths_and_nothing_else() {
     in_use.says("metrics.listen: cannot listen on").says("unset metrics.listen");
     bert.run(&["up", "--set", "metrics.listen=0.0.0.0:9464"]).exits(2).says("metrics.remote = true");
     anna.run(&["down", "--quiet"]).exits(0);
-    assert!(TcpStream::connect(free).is_err(), "closed with the daemon");
+    // The last phase is said just before the process ends.
+    assert!((0..10_000).any(|_| TcpStream::connect(free).is_err()), "closed with the daemon");
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use honeylink_api::client::Client;
 use honeylink_api::{
-    ExitCode, MeshAnnounced, MeshDevice, MeshNeighbour, MeshRadio, MeshRoute, MeshStats, MeshTrace, MeshWay,
-    RadioState, routes,
+    ExitCode, MeshAnnounced, MeshDevice, MeshKept, MeshNeighbour, MeshRadio, MeshRoute, MeshStats, MeshTrace,
+    MeshWay, RadioState, routes,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -175,6 +175,14 @@ fn describe_stats(stats: &MeshStats) -> Vec<String> {
             table.searches_failed
         ),
     ];
+    if stats.store || stats.kept.taken > 0 {
+        let MeshKept { frames, frame_bytes, taken, delivered, expired, displaced, .. } = stats.kept;
+        lines.push(format!(
+            "kept      {} ({}) for others now; {taken} taken, {delivered} delivered, {expired} expired, {displaced} given up",
+            units::count(frames as u64, "frame"),
+            units::bytes(frame_bytes as u64)
+        ));
+    }
     if messages.lost > 0 {
         lines.push(format!("lost      {} that nobody took", units::count(messages.lost, "message")));
     }

@@ -114,6 +114,7 @@ pub(crate) struct Mesh {
     pub(crate) enabled: bool,
     pub(crate) relay: bool,
     pub(crate) store: bool,
+    pub(crate) store_bytes_max: usize,
     pub(crate) announce_s: u64,
     pub(crate) tcp: bool,
     pub(crate) radios: Vec<Radio>,
@@ -121,7 +122,15 @@ pub(crate) struct Mesh {
 
 impl Default for Mesh {
     fn default() -> Self {
-        Self { enabled: true, relay: true, store: true, announce_s: 600, tcp: false, radios: Vec::new() }
+        Self {
+            enabled: true,
+            relay: true,
+            store: true,
+            store_bytes_max: 512 << 10,
+            announce_s: 600,
+            tcp: false,
+            radios: Vec::new(),
+        }
     }
 }
 

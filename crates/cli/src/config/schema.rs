@@ -127,6 +127,11 @@ pub(crate) const KEYS: &[Key] = &[
         about: "Whether messages for devices that are away are kept for them.",
     },
     Key {
+        name: "mesh.store_bytes_max",
+        kind: Kind::Integer { min: 16 << 10, max: 4 << 20, unit: "bytes" },
+        about: "How much of that at most; a quarter of it for one device.",
+    },
+    Key {
         name: "mesh.announce_s",
         kind: Kind::Integer { min: 0, max: 86_400, unit: "seconds" },
         about: "How often this device announces itself in the mesh. 0: never; others then find it by searching.",

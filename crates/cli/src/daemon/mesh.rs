@@ -14,9 +14,9 @@ use honeylink::mesh::{
 };
 use honeylink::store::Trust;
 use honeylink_api::{
-    ErrorBody, ErrorCode, MeshAnnounced, MeshBand, MeshDevice, MeshDrop, MeshFrames, MeshKind, MeshMessages,
-    MeshNeighbour, MeshPort, MeshRadio, MeshRoute, MeshStats, MeshSummary, MeshTable, MeshTrace, MeshWay,
-    RadioState,
+    ErrorBody, ErrorCode, MeshAnnounced, MeshBand, MeshDevice, MeshDrop, MeshFrames, MeshKept, MeshKind,
+    MeshMessages, MeshNeighbour, MeshPort, MeshRadio, MeshRoute, MeshStats, MeshSummary, MeshTable,
+    MeshTrace, MeshWay, RadioState,
 };
 
 use super::answer::Answer;
@@ -35,6 +35,7 @@ pub(super) fn options(config: &config::Mesh) -> Result<Option<MeshOptions>, Stri
     let mut options = MeshOptions::default()
         .relay(config.relay)
         .store(config.store)
+        .store_bytes_max(config.store_bytes_max)
         .tcp(config.tcp)
         .announces(config.announce_s > 0)
         .announce_every(Duration::from_secs(config.announce_s.max(1)));
@@ -65,6 +66,7 @@ pub(super) async fn stats(State(daemon): State<Arc<Daemon>>) -> Answer<MeshStats
             waiting: snapshot.inbox,
             lost: snapshot.overflowed,
         },
+        kept: kept(&snapshot),
         frames: frames(&snapshot),
         routes: MeshTable {
             destinations: snapshot.mesh.routes.len(),
@@ -280,6 +282,20 @@ fn describe(way: &Way, snapshot: &MeshSnapshot, names: &Names, over: &PortNames)
         cost_ms: way.cost.ms(),
         failures: way.failures,
         age_s: way.age(snapshot.at).as_secs(),
+    }
+}
+
+fn kept(snapshot: &MeshSnapshot) -> MeshKept {
+    let custody = &snapshot.mesh.custody;
+    MeshKept {
+        frames: snapshot.mesh.kept,
+        frame_bytes: snapshot.mesh.kept_bytes,
+        taken: custody.stored,
+        delivered: custody.delivered,
+        handed_on: custody.handed_on,
+        expired: custody.expired,
+        displaced: custody.displaced,
+        refused: custody.refused.values().sum(),
     }
 }
 

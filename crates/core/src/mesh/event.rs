@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use core::time::Duration;
 
-use super::custody::Quota;
+use super::custody::{Counts, Quota};
 use super::frame::{Caps, FrameId, Kind, PortKind, Priority};
 use super::hint::{Address, Far};
 use super::keys::{Root, Starts};
@@ -436,4 +436,6 @@ pub struct Snapshot {
     pub kept: usize,
     /// Their bytes.
     pub kept_bytes: usize,
+    /// What became of such frames since the start.
+    pub custody: Counts,
 }

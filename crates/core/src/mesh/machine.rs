@@ -257,6 +257,7 @@ impl Mesh {
             waiting: self.line.len(),
             kept: self.custody.len(),
             kept_bytes: self.custody.bytes(),
+            custody: self.custody.counts().clone(),
         }
     }
 

@@ -57,6 +57,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use honeylink_core::identity::{DeviceId, SecretKey};
+use honeylink_core::mesh::custody::Quota;
+pub use honeylink_core::mesh::custody::{Counts as StoreCounts, Refused as StoreRefused};
 pub use honeylink_core::mesh::frame::{Caps, Kind, PortKind, Priority};
 pub use honeylink_core::mesh::hint::{Address, Far, Near};
 pub use honeylink_core::mesh::neighbours::NeighbourView;
@@ -112,6 +114,13 @@ impl MeshOptions {
     #[must_use]
     pub fn store(self, yes: bool) -> Self {
         self.cap(Caps::STORE, yes)
+    }
+
+    /// How many bytes of them at most, a quarter of that from one neighbour and for one device. Default: 512 KiB.
+    #[must_use]
+    pub fn store_bytes_max(mut self, bytes: usize) -> Self {
+        self.config.quota = Quota::of(bytes);
+        self
     }
 
     /// Whether this device announces itself. Default: yes. Without, others find it by searching only.

@@ -55,6 +55,9 @@ pub(super) const FAMILIES: &[Family] = &[
     ),
     gauge("honeylink_mesh_messages_under_way", "Own messages under way."),
     gauge("honeylink_mesh_messages_waiting", "Messages that wait to be taken by the application."),
+    gauge("honeylink_mesh_kept_frames", "Frames kept for devices that are away."),
+    gauge("honeylink_mesh_kept_bytes", "Bytes of those."),
+    counter("honeylink_mesh_kept_total", "Frames taken to be kept, and what became of them."),
     counter("honeylink_mesh_frames_total", "Frames by kind."),
     counter("honeylink_mesh_sent_bytes_total", "Bytes of frames sent, by kind."),
     counter(

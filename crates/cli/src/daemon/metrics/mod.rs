@@ -86,6 +86,7 @@ async fn samples(daemon: &Daemon) -> Samples {
     out.count("honeylink_pairings_failed_total", &[], pairings.failed);
     if let Some(mesh) = &look.mesh {
         self::mesh(&mut out, mesh);
+        kept(&mut out, mesh);
         frames(&mut out, mesh);
         for (config, view) in daemon.config.mesh.radios.iter().zip(&mesh.radios) {
             radio(&mut out, config, view);
@@ -173,6 +174,22 @@ fn mesh(out: &mut Samples, mesh: &MeshSnapshot) {
     out.size("honeylink_mesh_messages_under_way", &[], mesh.mesh.messages);
     out.size("honeylink_mesh_messages_waiting", &[], mesh.inbox);
     out.size("honeylink_mesh_state_bytes", &[], mesh.state_bytes);
+}
+
+fn kept(out: &mut Samples, mesh: &MeshSnapshot) {
+    out.size("honeylink_mesh_kept_frames", &[], mesh.mesh.kept);
+    out.size("honeylink_mesh_kept_bytes", &[], mesh.mesh.kept_bytes);
+    let custody = &mesh.mesh.custody;
+    for (outcome, count) in [
+        ("taken", custody.stored),
+        ("delivered", custody.delivered),
+        ("handed-on", custody.handed_on),
+        ("expired", custody.expired),
+        ("displaced", custody.displaced),
+        ("refused", custody.refused.values().sum()),
+    ] {
+        out.count("honeylink_mesh_kept_total", &[("outcome", outcome)], count);
+    }
 }
 
 fn frames(out: &mut Samples, mesh: &MeshSnapshot) {
