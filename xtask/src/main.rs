@@ -8,6 +8,7 @@ mod counts;
 mod deny;
 mod fuzz;
 mod house;
+mod lab;
 mod man;
 mod no_c;
 mod shows;
@@ -33,6 +34,7 @@ usage: cargo xtask <command>
   bench --suite NAME           a named benchmark suite; writes target/report/NAME.json
   sim [--from SEED]            scenarios, saved runs, 200 fresh seeds and planted mistakes in the simulator
   sim --report [--minutes N] [NODES..]  the figures of docs/simulation.md
+  lab x1 [SEEDS]               the simulator beside emulated modems, three minutes; docs/simulation.md
   man                          man pages into target/man";
 
 fn main() -> ExitCode {
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         ["fuzz", rest @ ..] => answer(fuzz::run(&house, rest)),
         ["bench", "--suite", suite, rest @ ..] => answer(bench::run(&house, suite, rest)),
         ["sim", rest @ ..] => answer(sim::run(&house, rest)),
+        ["lab", rest @ ..] => answer(lab::run(&house, rest)),
         ["man"] => answer(man::run(&house)),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
