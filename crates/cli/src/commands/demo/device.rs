@@ -23,24 +23,18 @@ pub(super) struct Device {
     pub(super) client: Client,
     pub(super) id: String,
     home: PathBuf,
-    discovery_port: u16,
+    settings: Vec<String>,
     process: Child,
 }
 
 impl Device {
-    /// Starts a device with its home in `home`. Devices with the same discovery port see each other, and nobody else.
-    pub(super) async fn start(name: &str, home: &Path, discovery_port: u16) -> Result<Self, Failure> {
-        let process = launch(name, home, discovery_port).await?;
+    /// Starts a device with its home in `home` and these settings, each `section.key=value`. Devices with the same
+    /// `discovery.port` see each other, and nobody else.
+    pub(super) async fn start(name: &str, home: &Path, settings: Vec<String>) -> Result<Self, Failure> {
+        let process = launch(name, home, &settings).await?;
         let client = Client::new(home.join("api.sock"));
         let status: Status = client.get(routes::STATUS).await?;
-        Ok(Self {
-            name: name.to_owned(),
-            client,
-            id: status.id,
-            home: home.to_owned(),
-            discovery_port,
-            process,
-        })
+        Ok(Self { name: name.to_owned(), client, id: status.id, home: home.to_owned(), settings, process })
     }
 
     /// The folder files arrive in.
@@ -55,8 +49,14 @@ impl Device {
 
     /// Starts it again, on the same home.
     pub(super) async fn restart(&mut self) -> Result<(), Failure> {
-        self.process = launch(&self.name, &self.home, self.discovery_port).await?;
+        self.process = launch(&self.name, &self.home, &self.settings).await?;
         Ok(())
+    }
+
+    /// Starts it again after it ended, with other settings.
+    pub(super) async fn restart_with(&mut self, settings: Vec<String>) -> Result<(), Failure> {
+        self.settings = settings;
+        self.restart().await
     }
 
     /// Waits until the process has ended by itself.
@@ -72,22 +72,22 @@ impl Device {
     }
 }
 
-async fn launch(name: &str, home: &Path, discovery_port: u16) -> Result<Child, Failure> {
+async fn launch(name: &str, home: &Path, settings: &[String]) -> Result<Child, Failure> {
     let program = std::env::current_exe().map_err(Failure::internal)?;
     let mut command = Command::new(program);
     // Settings of the person's own device have no place in the demonstration.
-    let settings = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HONEYLINK_"));
-    for (name, _) in settings {
+    let personal = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("HONEYLINK_"));
+    for (name, _) in personal {
         command.env_remove(name);
     }
     command.arg("--home").arg(home).args(["up", "--background"]);
-    for setting in [
-        format!("node.name={name}"),
-        "node.reach=loopback".to_owned(),
-        format!("discovery.port={discovery_port}"),
-        "transfer.accept=all".to_owned(),
-    ] {
+    for setting in
+        [format!("node.name={name}"), "node.reach=loopback".to_owned(), "transfer.accept=all".to_owned()]
+    {
         command.args(["--set", &setting]);
+    }
+    for setting in settings {
+        command.args(["--set", setting]);
     }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut process = command.spawn().map_err(Failure::internal)?;

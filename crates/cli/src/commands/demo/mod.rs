@@ -4,10 +4,12 @@
 //! as it would for a person with two terminals. Nothing leaves the machine and nothing is left behind.
 
 mod device;
+#[cfg(target_os = "linux")]
+mod mesh;
 mod report;
 mod steps;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use honeylink_api::{ErrorCode, ExitCode};
@@ -22,6 +24,7 @@ const EXAMPLES: &str = "\
 Examples:
   honeylink demo                two devices, a 64 MiB file
   honeylink demo --nodes 5      five devices; the first pairs and talks with each
+  honeylink demo --mesh         three devices, the first with a radio only (emulated; Linux)
   honeylink demo --json | tail -1 | jq .ok";
 
 /// Watch two devices find each other, pair, talk and send a file
@@ -30,6 +33,10 @@ Examples:
 /// discover each other by mDNS, pair by code, chat both ways and send a file; then one is killed in the middle of a
 /// second file, started again, and the file is finished without sending again what had arrived. Each step is printed with
 /// its time, path and rate. Ends with exit code 0 only if every step worked.
+///
+/// With --mesh, one device has a radio only, one a network only, and one both, and passes messages on between them. It is
+/// killed in the middle of one and started again; then the first device's modem is pulled and plugged in again. Every message
+/// must arrive, once. Modems and air are emulated, with the airtime and the duty cycle of real ones.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -39,6 +46,9 @@ pub(crate) struct Args {
     /// Size of the file in MiB
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=4096))]
     size: u64,
+    /// Messages over radio and network instead of files
+    #[arg(long, conflicts_with_all = ["nodes", "size"])]
+    mesh: bool,
 }
 
 /// The folder of a demonstration; it goes when this does, however the demonstration ends.
@@ -72,7 +82,7 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
     let began = Instant::now();
     let mut devices = Vec::new();
     let played = tokio::select! {
-        played = play(&args, &stage, &report, &mut devices) => played,
+        played = play(&args, &stage.0, &report, &mut devices) => played,
         () = signals::asked_to_stop() => Err(Failure::new(ErrorCode::Interrupted, "stopped")),
     };
     let played = match played {
@@ -87,11 +97,25 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
     Ok(ExitCode::Ok)
 }
 
-async fn play(args: &Args, stage: &Stage, report: &Report, devices: &mut Vec<Device>) -> Result<(), Failure> {
-    steps::start(report, &stage.0, args.nodes, devices).await?;
+async fn play(args: &Args, stage: &Path, report: &Report, devices: &mut Vec<Device>) -> Result<(), Failure> {
+    if args.mesh {
+        return play_mesh(report, stage, devices).await;
+    }
+    steps::start(report, stage, args.nodes, devices).await?;
     steps::discover(report, devices).await?;
     steps::pair(report, devices).await?;
     steps::chat(report, devices).await?;
-    let rate = steps::send(report, &stage.0, devices, args.size << 20).await?;
-    steps::resume(report, &stage.0, devices, rate, args.size << 20).await
+    let rate = steps::send(report, stage, devices, args.size << 20).await?;
+    steps::resume(report, stage, devices, rate, args.size << 20).await
+}
+
+#[cfg(target_os = "linux")]
+async fn play_mesh(report: &Report, stage: &Path, devices: &mut Vec<Device>) -> Result<(), Failure> {
+    mesh::play(report, stage, devices).await
+}
+
+#[cfg(not(target_os = "linux"))]
+#[expect(clippy::unused_async, clippy::ptr_arg, reason = "its signature is that of the demonstration")]
+async fn play_mesh(_report: &Report, _stage: &Path, _devices: &mut Vec<Device>) -> Result<(), Failure> {
+    Err(Failure::new(ErrorCode::Unsupported, "emulated modems need the pseudo-terminals of Linux"))
 }

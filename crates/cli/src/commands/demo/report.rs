@@ -26,6 +26,36 @@ pub(super) struct Step {
     pub(super) path: Option<PathInfo>,
     /// Bytes per second.
     pub(super) rate_bytes_per_s: Option<u64>,
+    /// What was on the air meanwhile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) air: Option<OnAir>,
+    /// What each radio has used.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(super) radios: Vec<Duty>,
+}
+
+/// Frames on the air, as the modems sent them.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(super) struct OnAir {
+    /// How many.
+    pub(super) frames: u64,
+    /// Their bytes, with what the modems put before them.
+    pub(super) bytes: u64,
+    /// How long they took.
+    pub(super) airtime_ms: u64,
+}
+
+/// The airtime of a radio.
+#[derive(Clone, Debug, Serialize)]
+pub(super) struct Duty {
+    /// The device.
+    pub(super) name: String,
+    /// What its modem had on the air.
+    pub(super) on_air_ms: u64,
+    /// What it has counted itself.
+    pub(super) used_ms: u64,
+    /// What any hour may hold.
+    pub(super) budget_ms: u64,
 }
 
 #[derive(Serialize)]

@@ -27,13 +27,16 @@ const NAMES: [&str; 16] = [
     "nils", "olga", "paul",
 ];
 
-async fn in_time<T>(what: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+pub(super) async fn in_time<T>(
+    what: &str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
     tokio::time::timeout(STEP_MAX, work).await.unwrap_or_else(|_| {
         Err(Failure::new(ErrorCode::Timeout, format!("{what} took more than {} s", STEP_MAX.as_secs())))
     })
 }
 
-fn ended_early(what: &str) -> Failure {
+pub(super) fn ended_early(what: &str) -> Failure {
     Failure::new(ErrorCode::Internal, format!("{what} ended without an outcome"))
 }
 
@@ -47,7 +50,8 @@ pub(super) async fn start(
     let began = Instant::now();
     let port = free_port().map_err(Failure::internal)?;
     for name in NAMES.iter().take(usize::from(count)) {
-        devices.push(Device::start(name, &stage.join(name), port).await?);
+        let settings = vec![format!("discovery.port={port}")];
+        devices.push(Device::start(name, &stage.join(name), settings).await?);
     }
     let names: Vec<&str> = devices.iter().map(|device| device.name.as_str()).collect();
     report.step(&Step {
@@ -63,7 +67,7 @@ pub(super) async fn start(
 }
 
 /// A UDP port nobody uses now. Devices share it, so it has to be free only of others.
-fn free_port() -> std::io::Result<u16> {
+pub(super) fn free_port() -> std::io::Result<u16> {
     std::net::UdpSocket::bind("127.0.0.1:0")?.local_addr().map(|addr| addr.port())
 }
 
@@ -71,18 +75,7 @@ fn free_port() -> std::io::Result<u16> {
 pub(super) async fn discover(report: &Report, devices: &[Device]) -> Result<(), Failure> {
     let began = Instant::now();
     let (first, others) = devices.split_first().ok_or_else(|| ended_early("the start"))?;
-    in_time("discovery", async {
-        let mut events = first.client.watch::<NearbyEvent>(routes::NEARBY_WATCH).await?;
-        let mut missing: Vec<&str> = others.iter().map(|device| device.id.as_str()).collect();
-        while !missing.is_empty() {
-            match events.next().await?.ok_or_else(|| ended_early("discovery"))? {
-                NearbyEvent::Found(seen) | NearbyEvent::Changed(seen) => missing.retain(|id| *id != seen.id),
-                NearbyEvent::Lost { .. } | NearbyEvent::Conflict { .. } => {}
-            }
-        }
-        Ok(())
-    })
-    .await?;
+    in_time("discovery", sees(first, others)).await?;
     report.step(&Step {
         step: "discover",
         seconds: began.elapsed().as_secs_f64(),
@@ -91,28 +84,46 @@ pub(super) async fn discover(report: &Report, devices: &[Device]) -> Result<(), 
     })
 }
 
+/// Waits until a device sees others.
+pub(super) async fn sees(device: &Device, others: &[Device]) -> Result<(), Failure> {
+    let mut events = device.client.watch::<NearbyEvent>(routes::NEARBY_WATCH).await?;
+    let mut missing: Vec<&str> = others.iter().map(|device| device.id.as_str()).collect();
+    while !missing.is_empty() {
+        match events.next().await?.ok_or_else(|| ended_early("discovery"))? {
+            NearbyEvent::Found(seen) | NearbyEvent::Changed(seen) => missing.retain(|id| *id != seen.id),
+            NearbyEvent::Lost { .. } | NearbyEvent::Conflict { .. } => {}
+        }
+    }
+    Ok(())
+}
+
 /// Pairs the first device with each other one.
 pub(super) async fn pair(report: &Report, devices: &[Device]) -> Result<(), Failure> {
     let (first, others) = devices.split_first().ok_or_else(|| ended_early("the start"))?;
     for other in others {
-        let began = Instant::now();
-        let mut host =
-            first.client.stream::<_, PairEvent>(routes::PAIR_OPEN, &PairOpen { verify: false }).await?;
-        let Some(PairEvent::Open { code, .. }) = host.next().await? else {
-            return Err(ended_early("pairing"));
-        };
-        let join = PairJoin { code: code.clone(), verify: false };
-        let mut guest = other.client.stream::<_, PairEvent>(routes::PAIR_JOIN, &join).await?;
-        let both = async { tokio::try_join!(paired(&mut host), paired(&mut guest)) };
-        in_time("pairing", both).await?;
-        report.step(&Step {
-            step: "pair",
-            seconds: began.elapsed().as_secs_f64(),
-            detail: format!("{} and {} by the code {code}", first.name, other.name),
-            ..Step::default()
-        })?;
+        pair_two(report, first, other).await?;
     }
     Ok(())
+}
+
+/// Pairs two devices that see each other.
+pub(super) async fn pair_two(report: &Report, shows: &Device, types: &Device) -> Result<(), Failure> {
+    let began = Instant::now();
+    let mut host =
+        shows.client.stream::<_, PairEvent>(routes::PAIR_OPEN, &PairOpen { verify: false }).await?;
+    let Some(PairEvent::Open { code, .. }) = host.next().await? else {
+        return Err(ended_early("pairing"));
+    };
+    let join = PairJoin { code: code.clone(), verify: false };
+    let mut guest = types.client.stream::<_, PairEvent>(routes::PAIR_JOIN, &join).await?;
+    let both = async { tokio::try_join!(paired(&mut host), paired(&mut guest)) };
+    in_time("pairing", both).await?;
+    report.step(&Step {
+        step: "pair",
+        seconds: began.elapsed().as_secs_f64(),
+        detail: format!("{} and {} by the code {code}", shows.name, types.name),
+        ..Step::default()
+    })
 }
 
 async fn paired(events: &mut Lines<PairEvent>) -> Result<PairOutcome, Failure> {
@@ -183,6 +194,7 @@ pub(super) async fn send(
         detail: format!("{} from {} to {}, verified", units::bytes(bytes), first.name, second.name),
         path: outcome.path,
         rate_bytes_per_s: Some(rate),
+        ..Step::default()
     })?;
     Ok(rate)
 }
@@ -243,6 +255,17 @@ pub(super) async fn resume(
 /// Ends the devices as `honeylink down` does.
 pub(super) async fn end(report: &Report, devices: &mut [Device]) -> Result<(), Failure> {
     let began = Instant::now();
+    stop(devices).await?;
+    report.step(&Step {
+        step: "stop",
+        seconds: began.elapsed().as_secs_f64(),
+        detail: "every device ended by itself; nothing is left behind".to_owned(),
+        ..Step::default()
+    })
+}
+
+/// Ends the devices and says nothing about it.
+pub(super) async fn stop(devices: &mut [Device]) -> Result<(), Failure> {
     for device in devices.iter_mut() {
         let request = ShutdownRequest { drain_s: Some(5) };
         let mut phases = device.client.stream::<_, ShutdownEvent>(routes::SHUTDOWN, &request).await?;
@@ -250,12 +273,7 @@ pub(super) async fn end(report: &Report, devices: &mut [Device]) -> Result<(), F
         while let Ok(Some(_)) = phases.next().await {}
         device.ended().await?;
     }
-    report.step(&Step {
-        step: "stop",
-        seconds: began.elapsed().as_secs_f64(),
-        detail: "every device ended by itself; nothing is left behind".to_owned(),
-        ..Step::default()
-    })
+    Ok(())
 }
 
 fn request(file: &Path, to: &Device) -> SendRequest {
