@@ -209,10 +209,6 @@ fn frames(out: &mut Samples, mesh: &MeshSnapshot) {
     out.count("honeylink_mesh_unanswered_total", &[], counted.unanswered);
     out.count("honeylink_mesh_violations_total", &[], mesh.violations);
     out.size("honeylink_mesh_frames_waiting", &[], mesh.mesh.waiting);
-    out.count("honeylink_mesh_kept_total", &[], counted.kept);
-    out.count("honeylink_mesh_kept_delivered_total", &[], counted.kept_delivered);
-    out.size("honeylink_mesh_kept_frames", &[], mesh.mesh.kept);
-    out.size("honeylink_mesh_kept_bytes", &[], mesh.mesh.kept_bytes);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "microseconds of an hour fit easily")]
@@ -303,8 +299,9 @@ mod tests {
     }
 
     #[test]
-    fn names_follow_the_conventions_of_their_kind() {
-        for family in FAMILIES {
+    fn names_follow_the_conventions_of_their_kind_and_no_two_are_the_same() {
+        for (at, family) in FAMILIES.iter().enumerate() {
+            assert!(FAMILIES[..at].iter().all(|other| other.name != family.name), "{} twice", family.name);
             assert_eq!(family.name.ends_with("_total"), family.kind == Kind::Counter, "{}", family.name);
             assert!(family.kind != Kind::Histogram || family.name.ends_with("_seconds"), "{}", family.name);
             assert!(family.help.ends_with('.') && !family.help.contains(['\n', '\\']), "{}", family.name);
