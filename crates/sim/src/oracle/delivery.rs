@@ -3,6 +3,7 @@
 use super::Oracle;
 use crate::clock::Moment;
 use crate::device::{MessageId, NodeId, Step};
+use crate::fault::Fault;
 use crate::message;
 use crate::plan::{Message, Plan};
 use crate::trace::What;
@@ -19,7 +20,8 @@ pub(super) fn oracles(plan: &Plan) -> Vec<Box<dyn Oracle>> {
             crashed: vec![None; plan.nodes.len()],
         }));
         all.push(Box::new(Confirmed { delivered: vec![false; plan.traffic.len()] }));
-        all.push(Box::new(InTime { plan: plan.traffic.clone(), sent: vec![None; plan.traffic.len()] }));
+        let sent = vec![None; plan.traffic.len()];
+        all.push(Box::new(InTime { plan: plan.traffic.clone(), sent, off_us: longest_off_us(plan) }));
     }
     all
 }
@@ -145,6 +147,14 @@ impl Oracle for Confirmed {
 struct InTime {
     plan: Vec<Message>,
     sent: Vec<Option<Moment>>,
+    /// The longest time for which a node was off: who starts without a clock does not know how long that was, and what it
+    /// has on disk may be that much older.
+    off_us: u64,
+}
+
+fn longest_off_us(plan: &Plan) -> u64 {
+    let crashes = plan.faults.iter().filter(|timed| matches!(timed.fault, Fault::Crash { .. }));
+    crashes.filter_map(|timed| timed.fault.for_ms()).max().unwrap_or(0).saturating_mul(1_000)
 }
 
 impl Oracle for InTime {
@@ -160,7 +170,7 @@ impl Oracle for InTime {
                 let Some(Some(sent)) = self.sent.get(id.0 as usize) else { return Ok(()) };
                 let lifetime_us = self.plan[id.0 as usize].lifetime_ms.saturating_mul(1_000);
                 let late_us = at.since_us(sent.plus_us(lifetime_us));
-                if late_us > LATE_US_MAX.max(lifetime_us / 10) {
+                if late_us > LATE_US_MAX.max(lifetime_us / 10).saturating_add(self.off_us) {
                     return Err(format!("message {} was delivered {} s late", id.0, late_us / 1_000_000));
                 }
             }
