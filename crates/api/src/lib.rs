@@ -42,7 +42,10 @@ pub use mesh::{
 };
 pub use nearby::{NearbyDevice, NearbyEvent, Trust};
 pub use pairing::{PairAnswer, PairEvent, PairJoin, PairOpen, PairOutcome, SasEmoji};
-pub use path::{PathChange, PathInfo, PathReport, PingEvent, PingRequest, PingSummary, Rung};
+pub use path::{
+    PathChange, PathInfo, PathReport, PingEvent, PingRequest, PingSummary, RoundTrips, Rung, SpeedReport,
+    SpeedRequest,
+};
 pub use peers::{Grant, GrantsChange, Peer, PeerChange};
 pub use status::{Health, Mode, Phase, ShutdownEvent, ShutdownRequest, Status, Subsystem, SubsystemState};
 pub use transfer::{

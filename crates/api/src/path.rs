@@ -102,6 +102,45 @@ pub struct PingRequest {
     pub timeout_ms: u64,
 }
 
+/// Body of `POST /v1/speed`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpeedRequest {
+    /// Name, id or unambiguous id prefix.
+    pub peer: String,
+    /// Milliseconds in all; at most 60,000 are used.
+    pub time_ms: u64,
+}
+
+/// What a measurement of the way to a device came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpeedReport {
+    /// Bytes a second towards the device.
+    pub bytes_per_s: u64,
+    /// Round trips while nothing else happened.
+    pub idle: RoundTrips,
+    /// Round trips while the way was full.
+    pub loaded: RoundTrips,
+    /// What the full way adds, in milliseconds: its 95th percentile less the idle median.
+    pub added_ms: f64,
+    /// `A+`, `A`, `B`, `C`, `D` or `F`, by what is added.
+    pub grade: String,
+    /// The way.
+    pub path: Option<PathInfo>,
+}
+
+/// Round trips in milliseconds, application to application.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RoundTrips {
+    /// How many.
+    pub count: usize,
+    /// Median.
+    pub p50_ms: f64,
+    /// 95th percentile.
+    pub p95_ms: f64,
+    /// 99th percentile.
+    pub p99_ms: f64,
+}
+
 /// One line of a ping stream.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]

@@ -31,6 +31,7 @@
 //! | `GET /v1/mesh/trace/{peer}` | | [`MeshTrace`](crate::MeshTrace) |
 //! | `POST /v1/mesh/announce` | | [`MeshAnnounced`](crate::MeshAnnounced) |
 //! | `POST /v1/ping` | [`PingRequest`](crate::PingRequest) | lines of [`PingEvent`](crate::PingEvent) |
+//! | `POST /v1/speed` | [`SpeedRequest`](crate::SpeedRequest) | [`SpeedReport`](crate::SpeedReport), after the time asked for |
 //! | `GET /healthz` | | [`Health`](crate::Health), with status 503 if a part does not work |
 //! | `GET /metrics` | | Prometheus text format 0.0.4 |
 //! | `GET /v1/pipe/{peer}` | upgrade `honeylink-pipe`, then bytes | [`PIPE_RECEIPT`], or [`PIPE_BROKEN`] and [`ErrorBody`](crate::ErrorBody) |
@@ -80,6 +81,8 @@ pub const HEALTHZ: &str = "/healthz";
 pub const METRICS: &str = "/metrics";
 /// Measures round trips.
 pub const PING: &str = "/v1/ping";
+/// Measures the rate to a device, and latency with and without load.
+pub const SPEED: &str = "/v1/speed";
 /// Opens a byte pipe to a peer.
 pub const PIPE: &str = "/v1/pipe";
 /// Waits for a byte pipe from a peer.

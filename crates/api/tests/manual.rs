@@ -4,7 +4,8 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "the helpers of this test are no #[test] themselves")]
 
 use honeylink_api::{
-    ChatEvent, Health, MeshRoute, NearbyDevice, NearbyEvent, PairEvent, PingEvent, Status, TransferEvent,
+    ChatEvent, Health, MeshRoute, NearbyDevice, NearbyEvent, PairEvent, PingEvent, SpeedReport, Status,
+    TransferEvent,
 };
 use serde_json::Value;
 
@@ -37,6 +38,7 @@ fn check(manual: &str) -> usize {
             "ChatEvent" => through::<ChatEvent>(line),
             "MeshRoute" => through::<MeshRoute>(line),
             "Health" => through::<Health>(line),
+            "SpeedReport" => through::<SpeedReport>(line),
             "Status" => through::<Status>(line),
             "NearbyDevice" => through::<NearbyDevice>(line),
             "NearbyEvent" => through::<NearbyEvent>(line),

@@ -98,6 +98,7 @@ pub(crate) enum Verb {
     Chat(commands::chat::Args),
     Pipe(commands::pipe::Args),
     Ping(commands::ping::Args),
+    Speed(commands::speed::Args),
     Path(commands::path::Args),
     Mesh(commands::mesh::Args),
     Config(commands::config::Args),

@@ -80,6 +80,7 @@ async fn run(cli: Cli) -> app::Outcome {
         Verb::Chat(args) => commands::chat::run(&app, args).await,
         Verb::Pipe(args) => commands::pipe::run(&app, args).await,
         Verb::Ping(args) => commands::ping::run(&app, args).await,
+        Verb::Speed(args) => commands::speed::run(&app, args).await,
         Verb::Path(args) => commands::path::run(&app, args).await,
         Verb::Mesh(args) => commands::mesh::run(&app, args).await,
         Verb::Config(args) => commands::config::run(&app, args),

@@ -47,6 +47,7 @@ pub mod link;
 pub mod mesh;
 pub mod node;
 pub mod pairing;
+pub mod policy;
 pub mod services;
 pub mod store;
 pub mod testing;

@@ -19,6 +19,7 @@ pub(crate) mod receive;
 pub(crate) mod send;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;
+pub(crate) mod speed;
 pub(crate) mod status;
 pub(crate) mod transfers;
 pub(crate) mod up;

@@ -29,6 +29,7 @@ mod path;
 mod pipe;
 mod routes;
 mod shutdown;
+mod speed;
 mod state;
 mod status;
 mod transfers;

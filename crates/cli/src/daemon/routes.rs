@@ -14,7 +14,7 @@ use honeylink_api::{
 
 use super::answer::ApiError;
 use super::state::Daemon;
-use super::{chat, devices, files, mesh, metrics, nearby, pairing, path, pipe, shutdown, status};
+use super::{chat, devices, files, mesh, metrics, nearby, pairing, path, pipe, shutdown, speed, status};
 
 /// The whole API.
 pub(super) fn router(daemon: Arc<Daemon>) -> Router {
@@ -48,6 +48,7 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
         .route(at::HEALTHZ, get(metrics::healthz))
         .route(at::METRICS, get(metrics::metrics))
         .route(at::PING, post(path::ping))
+        .route(at::SPEED, post(speed::measure))
         .route("/v1/pipe/{peer}", get(pipe::open))
         .route(at::PIPE_LISTEN, get(pipe::take))
         .fallback(unknown)

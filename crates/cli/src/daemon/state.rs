@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use honeylink::node::ListenError;
-use honeylink::services::{Chat, Files, Pipes};
+use honeylink::services::{Chat, Files, Pipes, Speed};
 use honeylink::store::home::HomeLayout;
 use honeylink::{DeviceId, Node};
 use honeylink_api::{ErrorBody, Mode, PathInfo, Phase};
@@ -33,6 +33,7 @@ pub(super) struct Daemon {
     pub(super) guests: watch::Sender<usize>,
     pub(super) chat: Chat,
     pub(super) pipes: Pipes,
+    pub(super) speed: Speed,
     pub(super) files: Files,
     pub(super) meter: Meter,
     /// The question about the short string that waits for an answer, if any. One person, one question.
@@ -47,7 +48,7 @@ pub(super) struct Daemon {
 
 impl Daemon {
     pub(super) fn new(node: Node, home: HomeLayout, config: Config, mode: Mode) -> Result<Self, ListenError> {
-        let (chat, pipes) = (Chat::start(&node)?, Pipes::start(&node)?);
+        let (chat, pipes, speed) = (Chat::start(&node)?, Pipes::start(&node)?, Speed::start(&node)?);
         let files =
             Files::start(&node, super::files::configured(inbox(&home, &config), &config.transfer.accept))?;
         Ok(Self {
@@ -60,6 +61,7 @@ impl Daemon {
             guests: watch::Sender::new(0),
             chat,
             pipes,
+            speed,
             files,
             meter: Meter::default(),
             question: Mutex::new(None),

@@ -1,0 +1,285 @@
+//! Speed: how much a path carries, and what that costs whoever waits for an answer meanwhile.
+//!
+//! The measuring side pings the link while nothing else happens, then fills it with bulk streams and pings on. The other
+//! side reads and throws away. What grows between the two is the queue at the bottleneck ("bufferbloat").
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use honeylink_core::wire::link::Class;
+use tokio::io::AsyncReadExt as _;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::carrier::PathReport;
+use crate::link::{Link, StreamError};
+use crate::node::{ConnectError, ListenError, Node, Target};
+
+/// The protocol of speed links.
+pub const PROTOCOL: &str = "honeylink/speed/1";
+/// Streams that fill the path: enough that none of them is the limit.
+const STREAMS: usize = 4;
+/// What each side may hold open for a measurement: longest that one may take, and its margin.
+pub const DURATION_MAX: Duration = Duration::from_secs(60);
+const SERVE_MAX: Duration = Duration::from_secs(75);
+/// Measurements this node serves at a time.
+const SERVED_MAX: usize = 2;
+/// Bytes written and read at a time.
+const BLOCK_BYTES: usize = 64 << 10;
+/// Between two pings.
+const PING_EVERY: Duration = Duration::from_millis(20);
+/// A ping without an answer after this counts with it.
+const PING_MAX: Duration = Duration::from_secs(5);
+/// The path fills before anything counts.
+const WARM_UP: Duration = Duration::from_millis(500);
+
+/// Why nothing was measured.
+#[derive(Debug, thiserror::Error)]
+pub enum SpeedError {
+    /// No link.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// No stream, or not for long enough.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// No ping was answered.
+    #[error("the other device answered no ping")]
+    NoAnswer,
+}
+
+/// Round trips of one phase.
+#[derive(Clone, Debug, Default)]
+pub struct RoundTrips(Vec<Duration>);
+
+impl RoundTrips {
+    /// How many.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The one below which the share `per_mille` of them lies, by the nearest rank; zero of none.
+    #[must_use]
+    pub fn quantile(&self, per_mille: usize) -> Duration {
+        let rank = (self.0.len() * per_mille.min(1000)).div_ceil(1000).saturating_sub(1);
+        self.0.get(rank).copied().unwrap_or_default()
+    }
+}
+
+impl FromIterator<Duration> for RoundTrips {
+    fn from_iter<T: IntoIterator<Item = Duration>>(round_trips: T) -> Self {
+        let mut sorted: Vec<_> = round_trips.into_iter().collect();
+        sorted.sort_unstable();
+        Self(sorted)
+    }
+}
+
+/// How much a full path delays others, after the 95th percentile of what it adds. The bounds are those of the
+/// public bufferbloat tests: 5, 30, 60, 200 and 400 ms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grade {
+    /// Under 5 ms: nobody notices.
+    APlus,
+    /// Under 30 ms.
+    A,
+    /// Under 60 ms.
+    B,
+    /// Under 200 ms: calls suffer.
+    C,
+    /// Under 400 ms.
+    D,
+    /// More.
+    F,
+}
+
+impl Grade {
+    /// The grade for what a full path adds.
+    #[must_use]
+    pub fn of(added: Duration) -> Self {
+        match added.as_millis() {
+            0..5 => Self::APlus,
+            5..30 => Self::A,
+            30..60 => Self::B,
+            60..200 => Self::C,
+            200..400 => Self::D,
+            _ => Self::F,
+        }
+    }
+
+    /// As people write it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::APlus => "A+",
+            Self::A => "A",
+            Self::B => "B",
+            Self::C => "C",
+            Self::D => "D",
+            Self::F => "F",
+        }
+    }
+}
+
+/// What a measurement came to.
+#[derive(Clone, Debug)]
+pub struct SpeedReport {
+    /// Round trips while nothing else happened.
+    pub idle: RoundTrips,
+    /// Round trips while the path was full.
+    pub loaded: RoundTrips,
+    /// Bytes a second towards the other device.
+    pub bytes_per_s: u64,
+    /// The path.
+    pub path: Option<PathReport>,
+}
+
+impl SpeedReport {
+    /// What the full path adds, at the 95th percentile.
+    #[must_use]
+    pub fn added(&self) -> Duration {
+        self.loaded.quantile(950).saturating_sub(self.idle.quantile(500))
+    }
+
+    /// The grade for that.
+    #[must_use]
+    pub fn grade(&self) -> Grade {
+        Grade::of(self.added())
+    }
+}
+
+/// The speed service of a node: lets paired devices measure their way here.
+#[derive(Clone, Debug)]
+pub struct Speed {
+    node: Node,
+}
+
+impl Speed {
+    /// Starts to listen.
+    ///
+    /// # Errors
+    /// [`ListenError`] if the node has a speed service already.
+    pub fn start(node: &Node) -> Result<Self, ListenError> {
+        let mut listener = node.listen(PROTOCOL)?;
+        let served = Arc::new(tokio::sync::Semaphore::new(SERVED_MAX));
+        let serving = node.clone();
+        node.spawn(async move {
+            while let Some(link) = listener.accept().await {
+                let served = served.clone();
+                serving.spawn(async move {
+                    let Ok(_permit) = served.try_acquire() else {
+                        // The reason reaches the peer with the close, or nobody.
+                        let _ = link.close("others are measuring their way to that device; try again").await;
+                        return;
+                    };
+                    let _ = tokio::time::timeout(SERVE_MAX, discard(&link)).await;
+                });
+            }
+        });
+        Ok(Self { node: node.clone() })
+    }
+
+    /// Measures the way to a peer: for half of `time` nothing but pings, for the other half with the path full.
+    /// `time` is at most [`DURATION_MAX`].
+    ///
+    /// # Errors
+    /// [`SpeedError`].
+    pub async fn measure(
+        &self,
+        target: impl Into<Target>,
+        time: Duration,
+    ) -> Result<SpeedReport, SpeedError> {
+        let half = time.min(DURATION_MAX) / 2;
+        let link = self.node.connect(target, PROTOCOL).await?;
+        let idle = pings(&link, half).await?;
+        let sent = Arc::new(AtomicU64::new(0));
+        let mut filling = JoinSet::new();
+        for _ in 0..STREAMS {
+            let mut stream = link.open_stream(Class::Bulk).await?;
+            let sent = sent.clone();
+            filling.spawn(async move {
+                let block = bytes::Bytes::from(vec![0x5a; BLOCK_BYTES]);
+                while stream.send.write_chunk(block.clone()).await.is_ok() {
+                    sent.fetch_add(block.len() as u64, Ordering::Relaxed);
+                }
+            });
+        }
+        tokio::time::sleep(WARM_UP).await;
+        let (before, started) = (sent.load(Ordering::Relaxed), Instant::now());
+        let loaded = pings(&link, half).await;
+        let (bytes, took) = (sent.load(Ordering::Relaxed) - before, started.elapsed());
+        let path = link.path();
+        filling.shutdown().await;
+        // What is still on its way is of no use to anybody.
+        let _ = tokio::time::timeout(PING_MAX, link.close("measured")).await;
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
+        let bytes_per_s =
+            u64::try_from(u128::from(bytes) * 1_000_000 / u128::from(micros)).unwrap_or(u64::MAX);
+        Ok(SpeedReport { idle, loaded: loaded?, bytes_per_s, path })
+    }
+}
+
+/// Round trips for a while, one after the other.
+async fn pings(link: &Link, time: Duration) -> Result<RoundTrips, SpeedError> {
+    let mut round_trips = Vec::new();
+    let mut pace = tokio::time::interval(PING_EVERY);
+    pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let until = Instant::now() + time;
+    while Instant::now() < until {
+        pace.tick().await;
+        round_trips.push(link.ping(PING_MAX).await.unwrap_or(PING_MAX));
+    }
+    if round_trips.iter().all(|took| *took >= PING_MAX) {
+        return Err(SpeedError::NoAnswer);
+    }
+    Ok(round_trips.into_iter().collect())
+}
+
+/// Reads whatever comes and throws it away, until the link ends.
+async fn discard(link: &Link) {
+    let mut reading = JoinSet::new();
+    while let Ok(mut stream) = link.accept_stream().await {
+        if reading.len() >= STREAMS {
+            continue;
+        }
+        reading.spawn(async move {
+            let mut block = vec![0; BLOCK_BYTES];
+            while matches!(stream.recv.read(&mut block).await, Ok(1..)) {}
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grades_follow_what_a_full_path_adds() {
+        for (added_ms, grade) in
+            [(0, "A+"), (4, "A+"), (5, "A"), (59, "B"), (60, "C"), (399, "D"), (400, "F")]
+        {
+            assert_eq!(Grade::of(Duration::from_millis(added_ms)).as_str(), grade, "{added_ms} ms");
+        }
+        let trips = |ms: &[u64]| ms.iter().map(|ms| Duration::from_millis(*ms)).collect::<RoundTrips>();
+        let report = SpeedReport {
+            idle: trips(&[3, 1, 2]),
+            loaded: trips(&[40, 42, 41, 12]),
+            bytes_per_s: 0,
+            path: None,
+        };
+        assert_eq!((report.added(), report.grade()), (Duration::from_millis(40), Grade::B));
+        assert_eq!(RoundTrips::default().quantile(950), Duration::ZERO);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_measurement_fills_the_path_and_ends() {
+        let network = crate::MemoryNetwork::new();
+        let node = async |name: &str| Node::builder().name(name).memory(&network).build().await.unwrap();
+        let (a, b) = (node("a").await, node("b").await);
+        crate::testing::introduce(&a, &b).unwrap();
+        let (speed, _served) = (Speed::start(&a).unwrap(), Speed::start(&b).unwrap());
+        let report = speed.measure(b.id(), Duration::from_millis(400)).await.unwrap();
+        assert!(report.bytes_per_s > 100_000, "{report:?}");
+        assert!(report.idle.count() > 2 && report.loaded.count() > 0, "{report:?}");
+    }
+}
