@@ -239,11 +239,12 @@ impl Capacity {
     #[must_use]
     pub fn pacing_bytes_per_s(&self) -> Option<u64> {
         let base = self.base.us()?;
-        if self.mode == Mode::Refill {
-            // After a drain there is a hole in the row of acknowledgements: to fill it at once would be a burst.
-            return Some(self.rate() as u64);
-        }
         let rtt = (base + self.queue_us).max(1) as f64;
+        if self.mode == Mode::Refill {
+            // After a drain there is a hole in the row of acknowledgements: to fill it at once would be a burst. But what
+            // a sender with little to say delivered lately may be next to nothing, and must not silence it for seconds.
+            return Some(self.rate().max(self.floor() * 1e6 / rtt) as u64);
+        }
         Some((self.window * 1.25 * 1e6 / rtt) as u64)
     }
 
