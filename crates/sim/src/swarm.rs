@@ -139,14 +139,14 @@ impl Draw {
         let skewed = self.coin(40);
         let leaves = self.coin(15);
         let natted = self.coin(25);
-        let hostile = self.coin(15);
+        let hostile = self.coin(30);
         places
             .iter()
             .map(|(x, y)| {
                 let role = match self.chance.below(10) {
                     0..3 => Role::Store,
                     3..5 if leaves => Role::Leaf,
-                    5 if hostile => Role::Hostile(*self.chance.pick(&Lie::ALL).unwrap_or(&Lie::Malformed)),
+                    5..7 if hostile => Role::Hostile(*self.chance.pick(&Lie::ALL).unwrap_or(&Lie::Malformed)),
                     _ => Role::Relay,
                 };
                 let ppm = if skewed { self.chance.between(0, 400) } else { 20 };
