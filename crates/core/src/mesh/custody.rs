@@ -49,8 +49,11 @@ use held::{FRAME, Held, STATE, key};
 const DONE_WINDOW: Duration = Duration::from_secs(2 * 3600);
 /// A frame that was tried within this time is not tried again because a port came up.
 const HURRY_MIN: Duration = Duration::from_secs(10);
-/// Where no way is known, pauses begin as if the target were this far away and back.
-const BLIND_ROUND_TRIP: Duration = Duration::from_secs(300);
+/// Pause between tries where no way is known. Two of them, a quarter longer each, are two announce intervals.
+const BLIND_PAUSE: Duration = Duration::from_secs(480);
+/// So many tries without a way are a pause apart; then pauses double. A network in two halves is mostly one again within
+/// that hour, and what is kept shall arrive soon after; a target that is away for longer costs little.
+const BLIND_STEADY_TRIES: u16 = 8;
 
 /// Names a message on its way: source, target, and the sequence number of its first piece.
 type Name = (Far, Far, u32);
@@ -334,11 +337,14 @@ impl Custody {
     }
 
     /// A frame was sent although no way to its target is known: one for all that are held for it. They are due again
-    /// after a pause that doubles.
+    /// after a pause, which doubles once there were many.
     pub fn tried_blindly(&mut self, now: Time, id: &FrameId, rng: &mut Rng) {
-        let Some(target) = self.held.get(id).map(|held| held.target) else { return };
-        self.tried(now, id, BLIND_ROUND_TRIP, rng);
-        let Some(until) = self.held.get(id).map(|held| held.next_at) else { return };
+        let Some(held) = self.held.get_mut(id) else { return };
+        let doublings = held.tries.saturating_sub(BLIND_STEADY_TRIES).min(16);
+        let pause = BLIND_PAUSE.saturating_mul(1 << doublings).min(MESH_PAUSE_MAX);
+        held.tries = held.tries.saturating_add(1);
+        held.tried_at = Some(now);
+        let (target, until) = (held.target, now + jittered(pause, rng));
         for held in self.held.values_mut().filter(|held| held.target == target) {
             held.next_at = held.next_at.max(until);
         }

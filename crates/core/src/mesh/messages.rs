@@ -27,8 +27,8 @@ use crate::time::Time;
 const BLOCK: u32 = 256;
 /// The record of our numbers.
 const NAME: &[u8] = b"data";
-/// Longest pause before a message is repeated.
-const PAUSE_MAX: Duration = Duration::from_secs(900);
+/// Longest pause before a message is repeated, for the same reason as the longest rest of a search.
+const PAUSE_MAX: Duration = Duration::from_secs(600);
 /// How long whoever keeps a message has to deliver it, once its target is heard here.
 const STORED_GRACE: Duration = Duration::from_secs(60);
 /// A message without receipt is sent no more often than this.

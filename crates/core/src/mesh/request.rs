@@ -17,6 +17,11 @@ use crate::time::Time;
 
 /// Rest after the first failed search; doubles up to [`REST_MAX`].
 const REST_MIN: Duration = Duration::from_secs(60);
+/// Longest rest within the first hour or so: a network that was in two and is one again is found out about within two
+/// announce intervals.
+const REST_MAX_SOON: Duration = Duration::from_secs(480);
+/// Failures that fit into that hour.
+const FAILURES_SOON: u8 = 9;
 /// Longest rest.
 const REST_MAX: Duration = Duration::from_secs(1800);
 /// Times the widest ring is asked in one search: once is easily lost to a collision at the source.
@@ -114,7 +119,8 @@ impl Requests {
         if search.times < WIDEST_TIMES {
             return Some(Outcome::Ask(self.ask(now, search, target, hop_time)));
         }
-        let rest = (REST_MIN * (1 << search.failures.min(6))).min(REST_MAX);
+        let longest = if search.failures < FAILURES_SOON { REST_MAX_SOON } else { REST_MAX };
+        let rest = (REST_MIN * (1 << search.failures.min(6))).min(longest);
         let until = now + rest + super::line::within(rest / 4, rng);
         let failures = search.failures.saturating_add(1);
         self.searches.insert(target, Search { resting: true, until, failures, ..search });

@@ -37,6 +37,11 @@ use crate::time::Time;
 const PASSAGE_MAX: Duration = Duration::from_secs(60);
 /// When too many kept frames are on their way already, the others wait so long.
 const CROWDED_PAUSE: Duration = Duration::from_secs(5);
+/// How long a source leaves a message to those who keep it before it looks for a way itself: they cannot, because a question
+/// is proved with keys that they do not have. Two of these are one and a half announce intervals.
+const STORED_PAUSE: Duration = Duration::from_secs(480);
+/// After so many attempts, an hour or so, it leaves it to them for [`MESH_PAUSE_MAX`].
+const STORED_ATTEMPTS_SOON: u8 = 12;
 /// Ports on which a message that nobody knows a way for is offered to be kept.
 const DEPOSIT_PORTS_MAX: usize = 8;
 /// Messages offered after one failed search.
@@ -199,8 +204,8 @@ impl Mesh {
             if flight.parts.as_mut().is_some_and(|parts| !parts.kept(&frame)) {
                 return;
             }
-            let (at, until) =
-                (self.moment(now), now + MESH_PAUSE_MAX * 3 / 4 + within(MESH_PAUSE_MAX / 4, &mut self.rng));
+            let pause = if flight.attempts < STORED_ATTEMPTS_SOON { STORED_PAUSE } else { MESH_PAUSE_MAX };
+            let (at, until) = (self.moment(now), now + pause * 3 / 4 + within(pause / 4, &mut self.rng));
             if self.messages.stored(at, id, until, &mut self.journal) {
                 self.out.push(Output::Progress { id, step: Step::Stored });
             }

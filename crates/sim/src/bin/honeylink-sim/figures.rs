@@ -29,6 +29,15 @@ pub(crate) fn all(seeds: u64) -> Result<Vec<Row>, String> {
     Ok(rows)
 }
 
+/// One of the figures that take long and depend on chance.
+pub(crate) fn one(id: &str, seeds: u64) -> Result<Row, String> {
+    match id {
+        "S5" => convergence(seeds),
+        "H1" => liars(seeds),
+        _ => Err(format!("`{id}` is not asked for by itself; there are S5 and H1")),
+    }
+}
+
 fn ran(plan: &Plan, judging: Judging) -> Result<Outcome, String> {
     run(plan, judging).map_err(|error| error.to_string())
 }

@@ -24,6 +24,7 @@ usage: honeylink-sim <command>
   replay FILE [TRACE]           a run that was saved
   bugs                          how many seeds find each planted mistake (feature bug-plant)
   compare NODES SEEDS           every protocol on random networks
+  figure ID SEEDS               S5 or H1 alone, as it stands in the report
   report ROOT JSON SEEDS MINUTES NODES..  the figures of docs/simulation.md, with as many seeds as fit the minutes";
 
 fn main() -> ExitCode {
@@ -56,6 +57,11 @@ fn obey(args: &[&str]) -> Result<(), String> {
             (_, missed) => Err(format!("not found: {}", missed.join(", "))),
         },
         ["compare", nodes, seeds] => compare(size(nodes)?, number(seeds)?),
+        ["figure", id, seeds] => {
+            let row = figures::one(id, number(seeds)?)?;
+            println!("{row:?}");
+            Ok(())
+        }
         ["report", root, json, seeds, minutes, nodes @ ..] if !nodes.is_empty() => {
             let counts = nodes.iter().map(|count| size(count)).collect::<Result<_, _>>()?;
             let (root, json) = (Path::new(root), Path::new(json));
