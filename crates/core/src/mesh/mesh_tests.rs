@@ -21,6 +21,26 @@ fn a_neighbour_gets_a_message_and_its_sender_the_receipt() {
 }
 
 #[test]
+fn a_receipt_whose_way_went_down_while_the_disk_wrote_goes_another() {
+    let mut net = Net::new(2, 1);
+    net.line(0, 1);
+    net.run(minutes(1));
+    net.send(0, 1, 7);
+    for _ in 0..10_000 {
+        if net.delivered(1, 7) == 1 {
+            break;
+        }
+        net.run(Duration::from_millis(1));
+    }
+    assert!(!net.has(0, 7, Step::Delivered), "its receipt waits for the disk");
+    net.line(0, 1);
+    net.cut(0);
+    net.run(Duration::from_secs(20));
+    assert!(net.has(0, 7, Step::Delivered), "{:?}", net.nodes[0].steps);
+    assert_eq!(net.delivered(1, 7), 1);
+}
+
+#[test]
 fn a_message_crosses_many_hops_and_its_receipt_comes_back() {
     let mut net = Net::row(12, 1);
     net.send(0, 11, 7);

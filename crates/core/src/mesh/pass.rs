@@ -30,8 +30,14 @@ impl Mesh {
         after: Duration,
         at_once: bool,
     ) -> bool {
+        // The port may have gone down since this was decided: a receipt waits for the disk meanwhile.
+        let gone = self.ports.info(passage.via.0).is_none();
+        let (to, not) = (passage.to, passage.not());
         let begun = self.forward.begin(id, passage);
-        if begun {
+        if begun && gone {
+            let other = self.routes.peek(now, to, &not);
+            self.another_way(now, id, other);
+        } else if begun {
             self.line_up(now, id, after, at_once);
         } else {
             self.out.dropped(None, Dropped::QueueFull);
