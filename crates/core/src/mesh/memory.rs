@@ -53,6 +53,8 @@ pub(super) struct Crumb {
     pub(super) receipt: Option<Bytes>,
     /// When somebody further along said last that it could not pass it on.
     pub(super) broken_at: Option<Time>,
+    /// When this device said last that it could not.
+    pub(super) said_at: Option<Time>,
 }
 
 /// What was heard lately.
@@ -128,7 +130,11 @@ impl Memory {
         if let Some(known) = self.crumbs.find_mut(now, &(source, seq)) {
             (known.data, known.from) = (data, from);
         } else {
-            self.crumbs.insert(now, (source, seq), Crumb { data, from, receipt: None, broken_at: None });
+            self.crumbs.insert(
+                now,
+                (source, seq),
+                Crumb { data, from, receipt: None, broken_at: None, said_at: None },
+            );
         }
     }
 

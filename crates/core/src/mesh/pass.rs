@@ -17,6 +17,8 @@ use crate::time::Time;
 const TURNAROUND: Duration = Duration::from_millis(1000);
 /// A node with few neighbours listens this many airtimes whether any of them repeats a frame.
 const LISTEN_AIRTIMES: u32 = 10;
+/// That a message cannot go on is said no more often than this.
+const SAID_ONCE: Duration = Duration::from_secs(10);
 /// How long a frame for one neighbour may wait in a port before it is of no use.
 const SUBMITTED_MAX: Duration = Duration::from_secs(30);
 
@@ -274,6 +276,14 @@ impl Mesh {
         let Some(info) = self.ports.info(port) else { return };
         let Ok(Frame::Data(data)) = Frame::decode(data, info.kind) else { return };
         let (dst, src, seq) = (data.dst, data.src, data.first());
+        // A liar that repeats what it heard shall not have us answer as often as it likes.
+        if let Some(crumb) = self.memory.crumb(now, src, seq) {
+            let before = crumb.said_at.replace(now);
+            if before.is_some_and(|before| now.saturating_since(before) < SAID_ONCE) {
+                crumb.said_at = before;
+                return;
+            }
+        }
         let hop = Hop::first(Priority::Control);
         let error = Frame::RouteError(RouteError { hop, next: prev, prev: self.me.near, dst, src, seq });
         self.once(now, port, &error);
