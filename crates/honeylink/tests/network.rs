@@ -285,3 +285,24 @@ fn a_test_that_hangs_ends_at_its_limit() {
     let hung = Network::builder().time_limit(limit).run(|_| std::future::pending::<Result<(), BoxError>>());
     assert!(matches!(hung.unwrap_err().reason, FailureReason::TooLong(after) if after == limit));
 }
+
+#[test]
+fn a_close_is_answered_though_the_answer_waits_behind_all_that_a_slow_link_holds() {
+    on_each_stack(|network| {
+        let network = network.seed(3).bandwidth(2_000_000);
+        let outcome = network.run(|network| async move {
+            let (a, b) = (network.node("a").await?, network.node("b").await?);
+            network.pair(&a, &b)?;
+            let (ours, theirs) = linked(&a, &b).await?;
+            ours.send("the only one").await?;
+            // What waits before the answer takes half a minute of this link and more.
+            let message = vec![7; 64 << 10];
+            while tokio::time::timeout(Duration::from_secs(1), theirs.send(message.clone())).await.is_ok() {}
+            ours.close("bye").await?;
+            Ok(())
+        });
+        if let Err(failure) = outcome {
+            panic!("{failure}");
+        }
+    });
+}

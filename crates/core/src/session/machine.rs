@@ -14,8 +14,11 @@ use crate::wire::link::{CloseCode, Frame};
 
 /// How long an acknowledgement may wait for company.
 const ACK_DELAY: Duration = Duration::from_millis(25);
-/// How long a closing side waits for the other's `Closed`, counted from the last sign that messages still arrive there.
+/// How long a closing side waits for the other's `Closed`, counted from the last sign of progress: messages still arrive
+/// there, or what the other said before it heard of the close still arrives here.
 const CLOSE_WAIT: Duration = Duration::from_secs(5);
+/// How long a closing side waits in all: a peer that trickles must not hold it for ever.
+const CLOSE_WAIT_TOTAL: Duration = SESSION_SUSPENDED_MAX;
 /// How long a suspended session with nothing left to deliver waits for a connection to say its `Close` on.
 const CLOSE_WAIT_SUSPENDED: Duration = Duration::from_secs(2);
 
@@ -165,6 +168,8 @@ pub struct Stats {
 struct Closing {
     /// Our `Close`, once the application asked for it.
     ours: Option<(CloseCode, String)>,
+    /// When it asked.
+    since: Time,
     /// The peer's `Close`: one past its last message.
     peer: Option<(CloseCode, u64, String)>,
 }
@@ -423,6 +428,10 @@ impl Session {
                 self.stats.messages_received += 1;
                 self.stats.bytes_received += payload.len() as u64;
                 self.outputs.push_back(Output::Deliver(payload));
+                if self.closing.ours.is_some() {
+                    // The peer's answer waits behind what it said before, and that still moves.
+                    self.await_closed(now);
+                }
                 if self.receive.ack_is_urgent() {
                     self.acknowledge();
                 } else if self.ack_at.is_none() {
@@ -476,6 +485,7 @@ impl Session {
             return;
         }
         self.closing.ours = Some((code, text.clone()));
+        self.closing.since = now;
         match self.state {
             State::Active => {
                 self.acknowledge();
@@ -503,7 +513,8 @@ impl Session {
     }
 
     fn await_closed(&mut self, now: Time) {
-        self.state_deadline = Some(Deadline { at: now + CLOSE_WAIT, why: "close not answered" });
+        let at = (now + CLOSE_WAIT).min(self.closing.since + CLOSE_WAIT_TOTAL);
+        self.state_deadline = Some(Deadline { at, why: "close not answered" });
     }
 
     fn peer_close(&mut self, code: CloseCode, next: u64, reason: String) {

@@ -289,6 +289,34 @@ fn a_close_waits_as_long_as_the_peer_still_takes_messages() {
     assert_eq!(pair.a.closed().unwrap().first_undelivered, None);
 }
 
+/// A closing session whose peer says `count` messages, each just before patience ends, and does not answer.
+fn trickled(count: u64) -> Pair {
+    let mut pair = Pair::connected();
+    pair.a.handle(pair.now, Input::Send(text(0)));
+    close(&mut pair.a, pair.now);
+    for seq in 0..count {
+        pair.now += CLOSE_WAIT - Duration::from_secs(1);
+        pair.a.handle(pair.now, Input::Timeout);
+        pair.a.handle(pair.now, Input::Frame(Frame::Message { seq, payload: text(1) }));
+    }
+    pair
+}
+
+#[test]
+fn a_close_waits_while_what_the_peer_said_before_it_still_arrives() {
+    let mut pair = trickled(5);
+    assert_eq!(pair.a.state(), State::Active);
+    pair.a.handle(pair.now, Input::Frame(Frame::Ack { next: 1 }));
+    pair.a.handle(pair.now, Input::Frame(Frame::Closed));
+    assert_eq!(pair.a.closed().unwrap().first_undelivered, None);
+}
+
+#[test]
+fn a_peer_that_trickles_messages_holds_a_close_only_so_long() {
+    let steps = CLOSE_WAIT_TOTAL.as_secs() / (CLOSE_WAIT.as_secs() - 1) + 1;
+    assert_eq!(trickled(steps).a.closed().unwrap().first_undelivered, Some(0));
+}
+
 #[test]
 fn a_close_while_suspended_reaches_the_peer_once_the_line_is_back() {
     let mut pair = Pair::connected();

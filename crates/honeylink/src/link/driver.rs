@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use honeylink_core::identity::DeviceId;
+use honeylink_core::limits::SESSION_SUSPENDED_MAX;
 use honeylink_core::session::{Input, State};
 use honeylink_core::wire::link::{Class, CloseCode, StreamHeader, StreamKind};
 use tokio::sync::mpsc;
@@ -17,8 +18,10 @@ use super::shared::LinkShared;
 use crate::carrier::{Conn, ConnLost, RecvStream, SendStream, code};
 use crate::clock::Clock;
 
-/// How long the last frames of a closed session may take to leave.
+/// How long the last frames of a closed session wait for a carrier that takes nothing.
 const FAREWELL: Duration = Duration::from_secs(2);
+/// How long they may take in all. The peer waits no longer, and one that reads by the byte must not hold them for ever.
+const FAREWELL_TOTAL: Duration = SESSION_SUSPENDED_MAX;
 /// First wait before dialling again; doubles up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 /// Longest wait before dialling again.
@@ -178,7 +181,7 @@ async fn pump(
             () = &mut reading => {
                 if shared.is_over() {
                     // The answer to the peer's close is still on its way out.
-                    let _ = tokio::time::timeout(FAREWELL, writing).await;
+                    writing.await;
                 }
             }
             carriage = next_carriage(&mut newer) => replacement = carriage,
@@ -198,29 +201,73 @@ async fn next_carriage(newer: &mut Option<&mut mpsc::Receiver<Carriage>>) -> Opt
     }
 }
 
-/// Writes what senders did not write themselves and keeps the session's deadlines; ends when the stream fails or the
-/// session stops it.
+/// Writes what senders did not write themselves and keeps the session's deadlines, also while the carrier takes nothing;
+/// ends when the stream fails, or when the session is over and its last frames left or got stuck.
 async fn write_frames(shared: &LinkShared, clock: Clock) {
+    let mut farewell = None;
     loop {
-        let Ok(stopping) = poll_fn(|cx| shared.poll_write(cx)).await else {
-            return;
-        };
-        if stopping {
-            if let Some(mut send) = shared.take_outlet() {
-                let _ = tokio::time::timeout(FAREWELL, async {
-                    send.finish().await?;
-                    send.finished().await
-                })
-                .await;
+        let due = if shared.is_over() {
+            let farewell = farewell.get_or_insert_with(|| Farewell::begin(shared.written()));
+            match farewell.due(shared.written()) {
+                Some(due) => due,
+                None => return,
             }
-            return;
-        }
-        let deadline = shared.deadline().map_or_else(far, |d| clock.instant(d.at));
+        } else {
+            shared.deadline().map_or_else(far, |d| clock.instant(d.at))
+        };
+        let written = async {
+            match poll_fn(|cx| shared.poll_write(cx)).await {
+                // More comes later.
+                Ok(false) => std::future::pending().await,
+                done => done,
+            }
+        };
         tokio::select! {
             biased;
+            done = written => {
+                if done.is_ok() {
+                    finish(shared).await;
+                }
+                return;
+            }
             () = shared.wake_writer.notified() => {}
-            () = tokio::time::sleep_until(deadline) => shared.apply(Input::Timeout),
+            () = tokio::time::sleep_until(due) => shared.apply(Input::Timeout),
         }
+    }
+}
+
+/// Ends the session stream behind its last frame.
+async fn finish(shared: &LinkShared) {
+    if let Some(mut send) = shared.take_outlet() {
+        let _ = tokio::time::timeout(FAREWELL, async {
+            send.finish().await?;
+            send.finished().await
+        })
+        .await;
+    }
+}
+
+/// How long the last frames of a session are given: as long as the carrier still takes some, within [`FAREWELL_TOTAL`].
+#[derive(Debug)]
+struct Farewell {
+    give_up: Instant,
+    moved: Instant,
+    written: u64,
+}
+
+impl Farewell {
+    fn begin(written: u64) -> Self {
+        let now = Instant::now();
+        Self { give_up: now + FAREWELL_TOTAL, moved: now, written }
+    }
+
+    /// When to look again, given how much is written by now; `None` when there is no point.
+    fn due(&mut self, written: u64) -> Option<Instant> {
+        let now = Instant::now();
+        if written != self.written {
+            (self.moved, self.written) = (now, written);
+        }
+        Some((self.moved + FAREWELL).min(self.give_up)).filter(|due| *due > now)
     }
 }
 

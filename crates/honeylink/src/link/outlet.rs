@@ -23,6 +23,8 @@ struct Open {
     send: SendStream,
     /// Taken from the queue, but not by the carrier yet.
     unsent: Bytes,
+    /// Bytes the carrier took so far.
+    written: u64,
     /// The driver waits for the carrier to take more. A carrier wakes only who asked last, so senders keep out then.
     driver_waits: bool,
 }
@@ -35,12 +37,17 @@ pub(super) struct Outlet {
 
 impl Outlet {
     pub(super) fn open(&self, send: SendStream) {
-        *self.locked() = Some(Open { send, unsent: Bytes::new(), driver_waits: false });
+        *self.locked() = Some(Open { send, unsent: Bytes::new(), written: 0, driver_waits: false });
     }
 
     /// Takes the stream away from writers: to end it, or because it is dead.
     pub(super) fn take(&self) -> Option<SendStream> {
         self.locked().take().map(|open| open.send)
+    }
+
+    /// How many bytes the carrier took of this stream: whether a slow one still moves.
+    pub(super) fn written(&self) -> u64 {
+        self.locked().as_ref().map_or(0, |open| open.written)
     }
 
     /// Writes until `next` gives nothing. Ready with whether that was the last.
@@ -82,7 +89,7 @@ fn flush(
     cx: &mut Context<'_>,
     mut next: impl FnMut() -> Next,
 ) -> Poll<std::io::Result<bool>> {
-    let Some(Open { send, unsent, .. }) = open else {
+    let Some(Open { send, unsent, written, .. }) = open else {
         return Poll::Ready(Err(std::io::ErrorKind::NotConnected.into()));
     };
     loop {
@@ -93,7 +100,10 @@ fn flush(
             }
             *unsent = bytes;
         }
-        ready!(send.poll_write_chunk(cx, unsent))?;
+        let before = unsent.len();
+        let taken = send.poll_write_chunk(cx, unsent);
+        *written += (before - unsent.len()) as u64;
+        ready!(taken)?;
     }
 }
 

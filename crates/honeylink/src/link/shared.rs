@@ -298,6 +298,11 @@ impl LinkShared {
         self.outlet.take()
     }
 
+    /// Bytes that the carrier took of the session stream so far.
+    pub(super) fn written(&self) -> u64 {
+        self.outlet.written()
+    }
+
     /// Writes everything there is to write. Ready with whether the session wants the stream to end after it.
     pub(super) fn poll_write(&self, cx: &mut Context<'_>) -> Poll<std::io::Result<bool>> {
         self.outlet.poll_write(cx, || self.next_outgoing())
