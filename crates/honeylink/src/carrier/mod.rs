@@ -11,6 +11,7 @@ mod paced;
 pub(crate) mod quic;
 mod quic_meter;
 pub mod serial;
+mod slots;
 pub(crate) mod tcp;
 mod ticket;
 pub(crate) mod traffic;

@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::gate::Gate;
 use super::paced::{Gauge, Pacing};
 use super::quic_meter::Meter;
+use super::slots::{Slots, Source};
 use super::{BINDING_LABEL, ConnLost, PathReport, RecvStream, Rung, SendStream, SendWay, Side};
 use crate::clock::Clock;
 use crate::discovery::interfaces::{self, Interface};
@@ -39,6 +40,12 @@ const IDLE_MAX: Duration = Duration::from_secs(6);
 /// are connections only to devices that somebody holds a link to, and to those around if the node has a mesh: without one
 /// an idle node sends none.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(1500);
+
+/// Handshakes under way. Beyond a quarter of them, an address must first show that it can be answered (RFC 9000, section
+/// 8.1.2), so nobody takes places in the name of others.
+const HANDSHAKES_MAX: usize = 128;
+/// Handshakes under way of one source: a household or an office behind one address may have as many.
+const HANDSHAKES_PER_SOURCE_MAX: usize = 16;
 
 /// Why the node could not open its sockets.
 #[derive(Debug, thiserror::Error)]
@@ -79,6 +86,7 @@ pub(crate) struct QuicCarrier {
     reach: Reach,
     meter: Meter,
     alpns: Vec<Vec<u8>>,
+    slots: Slots,
     /// In a simulation, the place on its network.
     #[cfg(feature = "testing")]
     wire: Option<QuicWire>,
@@ -116,6 +124,7 @@ impl QuicCarrier {
             reach,
             meter: Meter::default(),
             alpns,
+            slots: Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX),
             #[cfg(feature = "testing")]
             wire: None,
         })
@@ -131,7 +140,8 @@ impl QuicCarrier {
         let builder = offline(key, alpns.clone())?.add_custom_transport(Arc::new(wire.clone()));
         let endpoint = builder.bind().await;
         let endpoint = endpoint.map_err(|e| BindError::Socket { port: 0, reason: format!("{e:#}") })?;
-        Ok(Self { endpoint, reach: Reach::Wide, meter: Meter::default(), alpns, wire: Some(wire) })
+        let slots = Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX);
+        Ok(Self { endpoint, reach: Reach::Wide, meter: Meter::default(), alpns, slots, wire: Some(wire) })
     }
 
     /// Whether devices are found by their key alone.
@@ -188,19 +198,28 @@ impl QuicCarrier {
     pub(crate) async fn accept(
         &self,
     ) -> Option<impl Future<Output = Result<(QuicConn, Vec<u8>), ConnLost>> + Send + use<>> {
-        let incoming = loop {
+        let (incoming, slot) = loop {
             let incoming = self.endpoint.accept().await?;
-            if answers(self.reach, &incoming.remote_addr()) {
-                break incoming;
+            let from = incoming.remote_addr();
+            if !answers(self.reach, &from) {
+                // Not even refused: a refusal is a packet too, and would leave the network this node keeps to.
+                incoming.ignore();
+            } else if self.slots.is_crowded() && !incoming.remote_addr_validated() {
+                // It fails for those only who have shown already that they can be answered.
+                let _ = incoming.retry();
+            } else if let Some(slot) = self.slots.take(source(&from)) {
+                break (incoming, slot);
+            } else {
+                // An honest device sends its first packet again, and finds a place then.
+                incoming.ignore();
             }
-            // Not even refused: a refusal is a packet too, and would leave the network this node keeps to.
-            incoming.ignore();
         };
         let meter = self.meter.clone();
         let gauge = Gauge::new();
         let config = self.endpoint.create_server_config_builder(self.alpns.clone());
         let config = Arc::new(config.set_transport_config(transport_config(&gauge)).build());
         Some(async move {
+            let _slot = slot;
             let accepting =
                 incoming.accept_with(config).map_err(|e| ConnLost::Transport(format!("{e:#}")))?;
             let conn = accepting.await.map_err(|e| ConnLost::Transport(format!("{e:#}")))?;
@@ -230,6 +249,19 @@ fn offline(key: &SecretKey, alpns: Vec<Vec<u8>>) -> Result<iroh::endpoint::Build
         .alpns(alpns)
         .transport_config(transport_config(&Gauge::new()))
         .clear_ip_transports())
+}
+
+/// Whose place a handshake takes.
+#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
+fn source(from: &IncomingAddr) -> Source {
+    match from {
+        IncomingAddr::Ip(from) => Source::network(from.ip()),
+        IncomingAddr::Relay { endpoint_id, .. } => {
+            DeviceId::from_bytes(*endpoint_id.as_bytes()).map_or(Source::Unnamed, Source::Relayed)
+        }
+        // The simulated network, and kinds that a later version of the library may bring.
+        _ => Source::Unnamed,
+    }
 }
 
 /// Whether a stranger at this address is answered at all: a socket bound to every address hears the whole internet on a
@@ -604,3 +636,7 @@ mod tests {
         assert!(!answers(Reach::Loopback, &from("192.168.1.9:1")));
     }
 }
+
+#[cfg(test)]
+#[path = "quic_crowd_tests.rs"]
+mod crowd_tests;

@@ -26,8 +26,6 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams of one connection whose headers are being waited for at a time.
 const HEADERS_PENDING_MAX: usize = 64;
-/// Handshakes under way at a time; more connections wait in the endpoint's own bounded queue.
-const HANDSHAKES_MAX: usize = 128;
 /// How long to wait after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// A responder's driver gets the peer's newer session streams through a queue of this length.
@@ -58,14 +56,10 @@ async fn accept_quic(inner: &Arc<Inner>) {
     let super::Carriers::Quic(quic) = &inner.carriers else {
         return;
     };
-    let room = Arc::new(tokio::sync::Semaphore::new(HANDSHAKES_MAX));
-    while let Ok(permit) = room.clone().acquire_owned().await {
-        let Some(handshake) = quic.accept().await else {
-            return;
-        };
+    // The carrier gives out no more handshakes than there is room for.
+    while let Some(handshake) = quic.accept().await {
         let inner = inner.clone();
         inner.clone().tasks.spawn(async move {
-            let _permit = permit;
             match tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
                 Ok(Ok((conn, alpn))) => {
                     inner.meter.accepted(true);

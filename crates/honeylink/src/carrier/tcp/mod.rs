@@ -11,15 +11,13 @@
 //! |---|---|
 //! | `tls.rs` | both ends prove their device keys, as they do over QUIC |
 //! | `driver.rs` | moves chunks, keeps the connection alive, says goodbye |
-//! | `slots.rs` | how many strangers may shake hands at a time |
 
 mod driver;
-mod slots;
 #[cfg(test)]
 mod tests;
 mod tls;
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -35,10 +33,10 @@ use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
 pub(crate) use self::driver::Driver;
-use self::slots::Slots;
 use self::tls::Identity;
 use super::gate::Gate;
 use super::quic::{BindError, answers_ip, canonical, rung_of};
+use super::slots::{Slot, Slots, Source};
 use super::{ALPN_MESH, ConnLost, MESH_ROOT_LABEL, PathReport, RecvStream, SendStream, SendWay, Side};
 use crate::clock::Clock;
 use crate::discovery::interfaces;
@@ -50,6 +48,10 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 const ADDRESS_MAX: Duration = Duration::from_secs(3);
 /// From the first byte to the proven key; whoever is slower has no interest in the mesh.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
+/// Handshakes under way.
+const HANDSHAKES_MAX: usize = 64;
+/// Handshakes under way of one source.
+const HANDSHAKES_PER_SOURCE_MAX: usize = 4;
 /// Connections that wait in the kernel before this process has seen them.
 const BACKLOG: i32 = 64;
 /// Bytes between the driver and whoever reads or writes the stream.
@@ -65,7 +67,11 @@ pub(crate) struct TcpCarrier {
 
 impl TcpCarrier {
     pub(crate) fn new(key: &SecretKey, reach: Reach) -> Result<Self, BindError> {
-        Ok(Self { identity: Arc::new(Identity::new(key)?), reach, slots: Slots::default() })
+        Ok(Self {
+            identity: Arc::new(Identity::new(key)?),
+            reach,
+            slots: Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX),
+        })
     }
 
     /// Dials a device, one address after the other. Only the holder of its key can answer.
@@ -98,11 +104,11 @@ impl TcpCarrier {
     }
 
     /// Whether somebody who connected from this address may shake hands now; nothing is to be said to others.
-    pub(crate) fn admit(&self, from: SocketAddr) -> Option<slots::Slot> {
+    pub(crate) fn admit(&self, from: SocketAddr) -> Option<Slot> {
         if !answers_ip(self.reach, from.ip()) {
             return None;
         }
-        self.slots.take(from.ip())
+        self.slots.take(Source::network(from.ip()))
     }
 
     /// Shakes hands with somebody who connected. The connection says which key they hold, and nothing about what they may.
@@ -305,13 +311,5 @@ impl AsyncRead for TcpRecv {
             return Poll::Ready(Err(std::io::ErrorKind::ConnectionReset.into()));
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-/// What a limit on strangers counts: an IPv4 address, or the IPv6 network that one household has.
-fn source(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.into(),
-        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (u128::MAX << 64)).into(),
     }
 }

@@ -5,7 +5,6 @@ use std::io::ErrorKind;
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::slots::HANDSHAKES_PER_SOURCE_MAX;
 use super::*;
 use crate::carrier::code;
 
