@@ -514,7 +514,7 @@ impl Session {
 
     fn await_closed(&mut self, now: Time) {
         let at = (now + CLOSE_WAIT).min(self.closing.since + CLOSE_WAIT_TOTAL);
-        self.state_deadline = Some(Deadline { at, why: "close not answered" });
+        self.state_deadline = Some(Deadline { at, why: "the other side did not answer the close in time" });
     }
 
     fn peer_close(&mut self, code: CloseCode, next: u64, reason: String) {
@@ -555,11 +555,11 @@ impl Session {
             return;
         };
         match self.state {
-            State::Active => self.finish_closing(Closer::Us),
+            State::Active if self.send.is_empty() => self.finish_closing(Closer::Us),
             State::Suspended if self.closing.ours.is_some() && self.send.is_empty() => {
                 self.finish_closing(Closer::Us);
             }
-            State::Pending | State::Paired | State::Suspended => {
+            State::Pending | State::Paired | State::Active | State::Suspended => {
                 self.finish(Closer::Timeout, CloseCode::Normal, deadline.why.to_owned());
             }
             State::Closed => {}

@@ -314,7 +314,10 @@ fn a_close_waits_while_what_the_peer_said_before_it_still_arrives() {
 #[test]
 fn a_peer_that_trickles_messages_holds_a_close_only_so_long() {
     let steps = CLOSE_WAIT_TOTAL.as_secs() / (CLOSE_WAIT.as_secs() - 1) + 1;
-    assert_eq!(trickled(steps).a.closed().unwrap().first_undelivered, Some(0));
+    let pair = trickled(steps);
+    let reason = pair.a.closed().unwrap();
+    assert_eq!((reason.by, reason.first_undelivered), (Closer::Timeout, Some(0)));
+    assert!(reason.text.contains("did not answer"), "{}", reason.text);
 }
 
 #[test]
