@@ -173,8 +173,8 @@ impl Mesh {
                 self.secrets.says_held(&peer, proof, &mut self.journal);
             }
             Body::Lost { number } => self.not_opened(now, &peer, *number),
-            // Nobody here asks for keys by address yet, and texts in the open have no reader.
-            Body::WhoIs { .. } | Body::Here { .. } | Body::Text(_) | Body::Unknown { .. } => {}
+            // Texts in the open have no reader here.
+            Body::Text(_) | Body::Unknown { .. } => {}
         }
         self.tell_progress(&peer, before);
     }

@@ -23,16 +23,6 @@ const EVERYBODY: Address = Address([0xff; 16]);
 pub enum Body {
     /// Fresh keys, type 1: see [`KeyExchange`].
     KeyExchange(KeyExchange),
-    /// Type 2, to everybody: the device with this address is asked to show its key.
-    WhoIs {
-        /// Whose key is wanted.
-        address: Address,
-    },
-    /// Type 3: the answer, which needs no more than the key in the frame itself.
-    Here {
-        /// The number of the question.
-        asked: u32,
-    },
     /// Type 4: a short text in the open; not empty.
     Text(String),
     /// Type 5: the sender has the newest ratchet of its session with the target on disk ([`Root::proof`](super::keys::Root::proof)).
@@ -74,8 +64,6 @@ impl Body {
     pub const fn kind(&self) -> u8 {
         match self {
             Self::KeyExchange(_) => 1,
-            Self::WhoIs { .. } => 2,
-            Self::Here { .. } => 3,
             Self::Text(_) => 4,
             Self::Held { .. } => 5,
             Self::Lost { .. } => 6,
@@ -95,8 +83,6 @@ impl Body {
                 let answers: [u8; 16] = r.array("digest of the offer")?;
                 Self::KeyExchange(KeyExchange { ephemeral, answers: (answers != [0; 16]).then_some(answers) })
             }
-            2 => Self::WhoIs { address: Address(r.array("address asked for")?) },
-            3 => Self::Here { asked: r.u32("number of the question")? },
             4 => {
                 let bytes = r.take(r.remaining(), "text")?;
                 let text = core::str::from_utf8(bytes).map_err(|_| Invalid::NotText { what: "text" })?;
@@ -124,8 +110,6 @@ impl Body {
                 out.put_slice(&exchange.ephemeral);
                 out.put_slice(&exchange.answers.unwrap_or_default());
             }
-            Self::WhoIs { address } => out.put_slice(&address.0),
-            Self::Here { asked } => out.put_u32(*asked),
             Self::Held { proof } => out.put_slice(proof),
             Self::Lost { number } => out.put_u32(*number),
             Self::Text(text) => out.put_slice(text.as_bytes()),
@@ -221,8 +205,6 @@ mod tests {
         vec![
             Body::KeyExchange(KeyExchange { ephemeral: [7; 32], answers: None }),
             Body::KeyExchange(KeyExchange { ephemeral: [7; 32], answers: Some([8; 16]) }),
-            Body::WhoIs { address: Address([9; 16]) },
-            Body::Here { asked: 77 },
             Body::Text("help".into()),
             Body::Held { proof: [3; 16] },
             Body::Lost { number: 9 },
@@ -242,7 +224,7 @@ mod tests {
         assert!(matches!(Body::Text("x".repeat(65)).encode(), Err(Invalid::TooLarge { max: 64, .. })));
         assert!(Body::decode(4, &Bytes::new()).is_err());
         assert!(Body::decode(4, &Bytes::from_static(&[0xff])).is_err());
-        assert!(Body::decode(3, &Bytes::from_static(&[0; 5])).is_err());
+        assert!(Body::decode(6, &Bytes::from_static(&[0; 5])).is_err());
     }
 
     #[test]
@@ -251,7 +233,7 @@ mod tests {
         let to = Address([0xaa; 16]);
         let mut twin = to;
         twin.0[15] ^= 1;
-        let frame = Signed::new(&key, Some(&to), 5, Priority::Normal, &Body::Here { asked: 1 }).unwrap();
+        let frame = Signed::new(&key, Some(&to), 5, Priority::Normal, &Body::Lost { number: 1 }).unwrap();
         assert_eq!(frame.verify(&to), Ok(key.id()));
         assert_eq!(frame.verify(&twin), Err(Unproved::Signature));
         assert_eq!(frame.verify(&Address([0xbb; 16])), Err(Unproved::OtherDevice));
@@ -297,7 +279,7 @@ mod tests {
         fn a_signed_frame_with_one_bit_changed_is_refused(at in 6_usize..6 + 3 + 32 + 4 + 1 + 4 + 64, bit in 0_u8..8) {
             use crate::mesh::frame::{Frame, PortKind};
             let (key, to) = (SecretKey::from_u64(1), Address([0xaa; 16]));
-            let frame = Signed::new(&key, Some(&to), 5, Priority::Normal, &Body::Here { asked: 1 }).unwrap();
+            let frame = Signed::new(&key, Some(&to), 5, Priority::Normal, &Body::Lost { number: 1 }).unwrap();
             let mut bytes = Frame::Signed(frame).to_bytes();
             bytes[at] ^= 1 << bit;
             if let Ok(Frame::Signed(frame)) = Frame::decode(&bytes.freeze(), PortKind::Broadcast) {
