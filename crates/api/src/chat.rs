@@ -49,6 +49,10 @@ pub struct ChatMessage {
     /// The path it took, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathInfo>,
+    /// Of a stored message: the name of the neighbour that answers for it, if it is known. It keeps the message, or has the
+    /// word of a device further on that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keeper: Option<String>,
 }
 
 /// Body of `POST /v1/chat`.

@@ -318,8 +318,14 @@ pub struct MeshTrace {
     pub ways: Vec<MeshWay>,
     /// Whether a way is being looked for now.
     pub searching: bool,
+    /// Whether messages to it are sealed with keys that are erased behind them.
+    #[serde(default)]
+    pub forward_secret: bool,
     /// Own messages to it under way.
     pub messages: usize,
+    /// Names of the neighbours that answer for some of them: each keeps them, or has the word of a device that does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub keepers: Vec<String>,
     /// Frames for it that this node passes on now.
     pub passing: usize,
 }

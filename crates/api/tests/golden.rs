@@ -140,14 +140,20 @@ fn messages_and_pings_have_the_promised_names() {
         at_unix_ms: 1,
         state: ChatState::Delivered,
         path: None,
+        keeper: None,
     };
     pin(
         &ChatEvent::Message(message.clone()),
         r#"{"event":"message","id":"0c","peer":"ab","name":"studio","direction":"in","text":"hello","at_unix_ms":1,"state":"delivered"}"#,
     );
     pin(
-        &ChatEvent::Update(ChatMessage { direction: Direction::Out, state: ChatState::Stored, ..message }),
-        r#"{"event":"update","id":"0c","peer":"ab","name":"studio","direction":"out","text":"hello","at_unix_ms":1,"state":"stored"}"#,
+        &ChatEvent::Update(ChatMessage {
+            direction: Direction::Out,
+            state: ChatState::Stored,
+            keeper: Some("bert".into()),
+            ..message
+        }),
+        r#"{"event":"update","id":"0c","peer":"ab","name":"studio","direction":"out","text":"hello","at_unix_ms":1,"state":"stored","keeper":"bert"}"#,
     );
     pin(
         &PingEvent::Reply { seq: 0, rtt_ms: 0.5, path: None },
@@ -183,13 +189,15 @@ fn the_mesh_has_the_promised_names() {
         address: "cd".into(),
         ways: vec![way],
         searching: false,
+        forward_secret: true,
         messages: 1,
+        keepers: vec!["bert".into()],
         passing: 0,
     };
     pin(
         &trace,
         &format!(
-            r#"{{"id":"ab","name":"carl","address":"cd","ways":[{way_json}],"searching":false,"messages":1,"passing":0}}"#
+            r#"{{"id":"ab","name":"carl","address":"cd","ways":[{way_json}],"searching":false,"forward_secret":true,"messages":1,"keepers":["bert"],"passing":0}}"#
         ),
     );
     let radio = MeshRadio {

@@ -233,7 +233,10 @@ fn became(message: &ChatMessage) -> String {
                 format!("delivered to {name}, {}", rung.as_str())
             }
         },
-        (ChatState::Stored, _) => format!("stored: another device keeps it until {name} is in reach"),
+        (ChatState::Stored, _) => {
+            let keeper = message.keeper.as_deref().map_or_else(|| "another device".to_owned(), text::name);
+            format!("stored: {keeper} answers for it until {name} is in reach")
+        }
         (ChatState::Sent, _) => {
             format!("under way to {name} over the mesh; this device keeps trying for seven days")
         }

@@ -269,6 +269,15 @@ fn describe_trace(trace: &MeshTrace) -> Vec<String> {
         }
         lines.extend(table.lines());
     }
+    lines.push(if trace.forward_secret {
+        "messages to it have forward secrecy".to_owned()
+    } else {
+        "messages to it have no forward secrecy yet".to_owned()
+    });
+    if !trace.keepers.is_empty() {
+        let keepers: Vec<String> = trace.keepers.iter().map(|keeper| text::name(keeper)).collect();
+        lines.push(format!("stored: {} answers for messages until it is in reach", keepers.join(", ")));
+    }
     if trace.messages + trace.passing > 0 {
         lines.push(format!(
             "{} of this device under way there, {} for others",

@@ -106,5 +106,6 @@ fn describe(daemon: &Daemon, event: &Happened) -> ChatMessage {
         at_unix_ms: message.at,
         state,
         path: event.path.as_ref().map(|path| super::path::one(path, "the path it took")),
+        keeper: event.keeper.map(|keeper| daemon.name_of(&keeper)),
     }
 }

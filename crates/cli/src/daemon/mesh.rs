@@ -134,7 +134,9 @@ pub(super) async fn trace(State(daemon): State<Arc<Daemon>>, Path(peer): Path<St
         address: Address::of(&id).to_string(),
         ways: trace.ways.iter().map(|way| describe(way, &snapshot, &names, &over)).collect(),
         searching: trace.searching,
+        forward_secret: trace.forward_secret,
         messages: trace.messages,
+        keepers: trace.keepers.iter().map(|keeper| daemon.name_of(keeper)).collect(),
         passing: trace.passing.len(),
     }))
 }

@@ -415,6 +415,8 @@ pub struct Trace {
     pub forward_secret: bool,
     /// Own messages to it under way.
     pub messages: usize,
+    /// Neighbours that answer for some of them: each keeps them, or has the word of one that does.
+    pub keepers: Vec<DeviceId>,
     /// Frames for it on their way over one hop now.
     pub passing: Vec<FrameId>,
 }

@@ -270,8 +270,15 @@ impl Mesh {
             searching: self.requests.is_searching(to.far()),
             forward_secret: self.secrets.is_sealing(&to),
             messages: self.messages.to(&to),
+            keepers: self.messages.keepers(&to),
             passing: self.forward.toward(to.far()),
         }
+    }
+
+    /// The neighbour that answers for an own message that is stored, as far as it is known: since the last start.
+    #[must_use]
+    pub fn keeper(&self, id: u64) -> Option<crate::identity::DeviceId> {
+        self.messages.keeper(id)
     }
 
     /// Roughly how many bytes of state there are.

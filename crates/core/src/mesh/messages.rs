@@ -19,6 +19,7 @@ use super::outbox::{Message, Numbers, Outbox, Refused};
 use super::pieces::Parts;
 use super::records::{Journal, Mark, Moment, Saved, Table};
 use super::replay::{NoNumber, SendSeq};
+use crate::identity::DeviceId;
 use crate::planted::{self, Bug};
 use crate::rng::Rng;
 use crate::time::Time;
@@ -64,6 +65,8 @@ pub(super) struct Flight {
     pub(super) keep: Option<Keep>,
     /// A store node answers for it: not repeated before this, unless its target shows up.
     pub(super) stored_until: Time,
+    /// The neighbour that said so: it keeps the message itself, or has the word of one that does.
+    pub(super) keeper: Option<DeviceId>,
     /// Its pieces, if it goes in pieces and is on its way.
     pub(super) parts: Option<Box<Parts>>,
     /// How often it was given to a way.
@@ -215,7 +218,7 @@ impl Messages {
     }
 
     /// Whom messages under way are for.
-    pub(super) fn targets(&self) -> impl Iterator<Item = crate::identity::DeviceId> {
+    pub(super) fn targets(&self) -> impl Iterator<Item = DeviceId> {
         self.outbox.iter().map(|(_, message)| message.to)
     }
 
@@ -262,9 +265,15 @@ impl Messages {
     }
 
     /// A store node answers for a message. True if that is news.
-    pub(super) fn stored(&mut self, at: Moment, id: u64, until: Time, journal: &mut Journal) -> bool {
+    pub(super) fn stored(
+        &mut self,
+        at: Moment,
+        id: u64,
+        (keeper, until): (DeviceId, Time),
+        journal: &mut Journal,
+    ) -> bool {
         if let Some(flight) = self.get(id) {
-            flight.stored_until = until;
+            (flight.keeper, flight.stored_until) = (Some(keeper), until);
             (flight.state, flight.next_at) = (State::Awaiting, until);
         }
         self.outbox.stored(at, id, journal)
@@ -283,6 +292,25 @@ impl Messages {
 
     pub(super) fn len(&self) -> usize {
         self.flights.len()
+    }
+
+    /// Who answers for messages to one device, each once.
+    pub(super) fn keepers(&self, address: &Address) -> Vec<DeviceId> {
+        let to = self.flights.iter().filter(|flight| flight.to == *address);
+        let mut keepers: Vec<DeviceId> = to.filter_map(|flight| flight.keeper).collect();
+        keepers.sort_unstable();
+        keepers.dedup();
+        keepers
+    }
+
+    /// Whether a message for `far` is kept by somebody.
+    pub(super) fn is_kept(&self, now: Time, far: Far) -> bool {
+        self.flights.iter().any(|flight| flight.to.far() == far && flight.stored_until > now)
+    }
+
+    /// Who answers for one message.
+    pub(super) fn keeper(&self, id: u64) -> Option<DeviceId> {
+        self.flights.iter().find(|flight| flight.id == id)?.keeper
     }
 
     /// The names of all that are for one device.
@@ -314,6 +342,7 @@ impl Flight {
             frame_id: [0; 8],
             keep: None,
             stored_until: Time::ZERO,
+            keeper: None,
             parts: None,
             attempts: 0,
             told: false,

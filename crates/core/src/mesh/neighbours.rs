@@ -97,6 +97,12 @@ impl Neighbours {
         on_port.filter(|(_, known)| now.saturating_since(known.heard_at) <= SILENT_MAX).count()
     }
 
+    /// Where a neighbour was heard last.
+    pub(super) fn port_of(&self, near: Near) -> Option<PortId> {
+        let heard = self.table.iter().filter(|((_, known), _)| *known == near);
+        heard.max_by_key(|(_, known)| known.heard_at).map(|((port, _), _)| *port)
+    }
+
     pub(super) fn forget_port(&mut self, port: PortId) {
         self.table.retain(|(on, _), _| *on != port);
     }

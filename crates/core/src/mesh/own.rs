@@ -251,13 +251,20 @@ impl Mesh {
         if self.ports.len() == 0 {
             return;
         }
+        let unkept = hops.is_none() && flight.receipt && flight.stored_until <= now;
+        let mut away = false;
         match self.requests.want(now, to.far(), hops, hop_time) {
             Some(ask) => self.ask(now, &to, ask),
             None => {
                 if let Some(until) = self.requests.rests_until(to.far()) {
                     flight.next_at = until.max(flight.stored_until);
+                    away = true;
                 }
             }
+        }
+        // A search failed lately, or another message is kept: this one need not wait until the next search has failed.
+        if unkept && (away || self.messages.is_kept(now, to.far())) {
+            self.deposit_one(now, id);
         }
     }
 

@@ -261,7 +261,10 @@ impl Mesh {
         match (passage.kind, passage.came) {
             (Kind::Data, None) => self.own_given_up(now, id),
             (Kind::Data, Some((port, prev))) => {
-                if !self.keep(now, (port, prev), &passage.bytes) {
+                let from = (port, prev);
+                if !self.keep(now, from, &passage.bytes)
+                    && !self.pass_to_store(now, from, &passage.bytes, Some(passage.to))
+                {
                     self.out.dropped(Some(port), Dropped::NoWay);
                     self.say_broken(now, port, prev, &passage.bytes);
                 }

@@ -316,7 +316,7 @@ impl Mesh {
         passage.last_hop = way.is_some_and(|way| way.hops <= 1);
         if way.is_none() {
             if !info.is_radio() {
-                if !self.keep(now, from, &heard.bytes) {
+                if !self.keep(now, from, &heard.bytes) && !self.pass_to_store(now, from, &heard.bytes, None) {
                     self.out.dropped(Some(port), Dropped::NoWay);
                     self.say_broken(now, port, data.prev, &heard.bytes);
                 }

@@ -4,6 +4,7 @@
 //! ```text
 //!  source ──no way, nobody answered: to anybody──▶ store node ──on disk──▶ custody accepted ──▶ source: "stored"
 //!  relay  ──cannot pass it on, stores────────────▶    itself  ──on disk──▶ custody accepted ──▶ back along its way
+//!  relay  ──cannot pass it on, does not store────▶ next hop to the nearest store that announced itself
 //!                                                       │
 //!             the target is heard, a way or a port comes up, or now and then ──▶ target ──receipt──▶ let go
 //! ```
@@ -20,8 +21,10 @@ use super::bucket::{Party, Traffic};
 use super::custody::{Deposit, Taken};
 use super::event::{Dropped, Output, Step};
 use super::forward::Passage;
-use super::frame::{CustodyAccepted, Data, Frame, FrameId, Hop, Kind, Priority, Receipt, Rewrite, identity};
-use super::hint::{Far, Near};
+use super::frame::{
+    Caps, CustodyAccepted, Data, Frame, FrameId, Hop, Kind, Priority, Receipt, Rewrite, identity,
+};
+use super::hint::{Address, Far, Near};
 use super::keys::Pairwise;
 use super::line::{Purpose, Turn, within};
 use super::machine::Mesh;
@@ -29,6 +32,7 @@ use super::pass::rewritten;
 use super::port::PortId;
 use super::receive::Heard;
 use super::spread::patience;
+use crate::identity::DeviceId;
 use crate::limits::{MESH_HANDING_OUT_MAX, MESH_HOPS_MAX, MESH_OFFERS_MAX, MESH_PAUSE_MAX};
 use crate::planted::{self, Bug};
 use crate::time::Time;
@@ -46,6 +50,8 @@ const STORED_ATTEMPTS_SOON: u8 = 12;
 const DEPOSIT_PORTS_MAX: usize = 8;
 /// Messages offered after one failed search.
 const DEPOSITS_MAX: usize = 4;
+/// Stores on the roll that are looked at for one to which a way is known.
+const STORES_TRIED_MAX: usize = 8;
 /// Devices sharing a hint to whom an acceptance is proved: one, but for chance.
 const NAMESAKES_MAX: usize = 2;
 
@@ -92,20 +98,81 @@ impl Offers {
 
 impl Mesh {
     /// A frame that goes to anybody, and no way for it is known here. If it comes from its source and nobody takes it, it is
-    /// kept here.
+    /// kept here, or goes to where it may be.
     pub(super) fn offer(&mut self, heard: &Heard, data: &Data) {
         let Heard { now, port, info, id, quality, .. } = *heard;
-        if self.config.caps.has(super::frame::Caps::STORE) && data.keep.is_some() && data.hop.hops == 0 {
-            let busy = self.ports.busy_percent(now, port);
-            // After those who know a way have spoken.
-            let wait = patience(quality, heard.bytes.len(), &info, busy, &mut self.rng) * 2;
-            let bytes = Bytes::copy_from_slice(&heard.bytes);
-            self.offers.add(Offer { at: now + wait, id, from: (port, data.prev), bytes });
+        if data.keep.is_none() || data.hop.hops > 0 {
+            return;
         }
+        let from = (port, data.prev);
+        // After those who know a way have spoken, and those who keep it themselves.
+        let turns = if self.config.caps.has(Caps::STORE) {
+            2
+        } else if self.relays() && self.way_to_store(now, from, heard.bytes.len()).is_some() {
+            4
+        } else {
+            return;
+        };
+        let busy = self.ports.busy_percent(now, port);
+        let wait = patience(quality, heard.bytes.len(), &info, busy, &mut self.rng) * turns;
+        let bytes = Bytes::copy_from_slice(&heard.bytes);
+        self.offers.add(Offer { at: now + wait, id, from, bytes });
+    }
+
+    /// The first hop to the nearest device that announced that it stores, and its hint. Not back to where the frame came from.
+    fn way_to_store(&self, now: Time, from: (PortId, Near), len: usize) -> Option<(Far, (PortId, Near))> {
+        let stores = self.roll.offering(now, Caps::STORE);
+        stores.iter().take(STORES_TRIED_MAX).find_map(|store| {
+            let address = Address::of(&store.device);
+            let known = self.routes.peek(now, address.far(), &[from]).filter(|way| way.failures == 0);
+            let via = match known {
+                Some(way) => (way.port, way.next),
+                // Ways age sooner than a radio announces itself again.
+                None if store.hops <= 1 => (self.neighbours.port_of(address.near())?, address.near()),
+                None => return None,
+            };
+            (via != from && self.fits(via.0, len)).then_some((address.far(), via))
+        })
+    }
+
+    /// Sends a frame that may be kept, but not here, one hop towards the nearest device that keeps. The leave to keep it is in
+    /// the frame, so nothing has to be added: whoever gets it passes it to its target, keeps it, or does the same. False if
+    /// no such device is known, or if it was on its way to one: `lost` is whom it did not get to from here.
+    pub(super) fn pass_to_store(
+        &mut self,
+        now: Time,
+        from: (PortId, Near),
+        bytes: &Bytes,
+        lost: Option<Far>,
+    ) -> bool {
+        let Some(info) = self.ports.info(from.0) else { return false };
+        let (Ok(Frame::Data(data)), Some(id)) = (Frame::decode(bytes, info.kind), identity(bytes)) else {
+            return false;
+        };
+        let again = lost.is_some_and(|to| to != data.dst);
+        if again || data.keep.is_none() || !self.relays() || data.hop.hops >= MESH_HOPS_MAX {
+            return false;
+        }
+        let Some((store, via)) = self.way_to_store(now, from, bytes.len()) else { return false };
+        self.remember(now, id, data.hop.hops);
+        self.memory.drop_crumb(now, data.src, data.first(), id, from);
+        // The store is where it goes: ways to it are tried, and blamed if they fail.
+        let mut passage = Passage::new(bytes.clone(), Kind::Data, store, via, now + PASSAGE_MAX);
+        passage.priority = data.hop.priority;
+        passage.hops = data.hop.hops + 1;
+        passage.came = Some(from);
+        let departed = self.depart(now, id, passage, Duration::ZERO, false);
+        if departed && via.0 != from.0 {
+            self.hop_ack(now, from.0, from.1, id);
+        }
+        departed
     }
 
     /// Keeps a frame that cannot go on from here. False if it may not be kept, or not here.
     pub(super) fn keep(&mut self, now: Time, from: (PortId, Near), bytes: &Bytes) -> bool {
+        if !self.config.caps.has(Caps::STORE) {
+            return false;
+        }
         let Some(info) = self.ports.info(from.0) else { return false };
         let (Ok(Frame::Data(data)), Some(id)) = (Frame::decode(bytes, info.kind), identity(bytes)) else {
             return false;
@@ -145,7 +212,7 @@ impl Mesh {
     /// Tells whoever sent a frame here that it is kept. Where it cannot be proved, that a neighbour has it.
     pub(super) fn say_kept(&mut self, now: Time, frame: FrameId, (port, next): (PortId, Near)) {
         let unproved = CustodyAccepted { next, prev: self.me.near, frame, mac: Default::default() };
-        let proved = self.with_neighbours(next, |keys| {
+        let proved = self.with_neighbours(next, |_, keys| {
             let mut accepted = unproved.clone();
             keys.attest(&mut accepted);
             accepted
@@ -160,17 +227,17 @@ impl Mesh {
 
     /// Does something with the keys shared with each device that a neighbour may be: paired ones, else those that have
     /// announced themselves.
-    fn with_neighbours<R>(&mut self, near: Near, mut with: impl FnMut(&Pairwise) -> R) -> Vec<R> {
+    fn with_neighbours<R>(&mut self, near: Near, mut with: impl FnMut(DeviceId, &Pairwise) -> R) -> Vec<R> {
         let known = self.peers.near(near);
         let mut done = Vec::new();
         for peer in known.iter().take(NAMESAKES_MAX) {
-            done.extend(self.peers.keys(peer).map(&mut with));
+            let id = self.peers.id(peer);
+            done.extend(id.zip(self.peers.keys(peer)).map(|(id, keys)| with(id, keys)));
         }
         if done.is_empty() {
             let announced = self.roll.near(near).take(NAMESAKES_MAX);
-            done.extend(
-                announced.filter_map(|id| Pairwise::new(self.peers.own(), &id).ok()).map(|keys| with(&keys)),
-            );
+            let keys = announced.filter_map(|id| Some((id, Pairwise::new(self.peers.own(), &id).ok()?)));
+            done.extend(keys.map(|(id, keys)| with(id, &keys)));
         }
         done
     }
@@ -191,11 +258,12 @@ impl Mesh {
             self.out.dropped(Some(port), Dropped::Stale);
             return;
         }
-        let checks = self.with_neighbours(accepted.prev, |keys| keys.check(accepted).is_ok());
-        if !checks.contains(&true) {
+        let checks =
+            self.with_neighbours(accepted.prev, |id, keys| keys.check(accepted).is_ok().then_some(id));
+        let Some(keeper) = checks.iter().flatten().next().copied() else {
             self.out.dropped(Some(port), if checks.is_empty() { Dropped::Stranger } else { Dropped::Forged });
             return;
-        }
+        };
         if self.forward.passage(&frame).is_some_and(|p| p.via == from || p.via == (port, Near::ANYBODY)) {
             self.passed_on(now, frame, true);
         }
@@ -206,7 +274,7 @@ impl Mesh {
             }
             let pause = if flight.attempts < STORED_ATTEMPTS_SOON { STORED_PAUSE } else { MESH_PAUSE_MAX };
             let (at, until) = (self.moment(now), now + pause * 3 / 4 + within(pause / 4, &mut self.rng));
-            if self.messages.stored(at, id, until, &mut self.journal) {
+            if self.messages.stored(at, id, (keeper, until), &mut self.journal) {
                 self.out.push(Output::Progress { id, step: Step::Stored });
             }
         } else if !self.custody.handed_on(&frame, &mut self.journal)
@@ -226,14 +294,20 @@ impl Mesh {
     /// Offers messages to whoever keeps them: nobody knows a way to their target.
     pub(super) fn deposit(&mut self, now: Time, target: Far) {
         for id in self.messages.waiting(now, target).into_iter().take(DEPOSITS_MAX) {
-            if self.messages.message(id).and_then(|message| message.numbers).is_some_and(|n| n.pieces > 1) {
-                for piece in self.pieces_to_keep(now, id) {
-                    self.say_to_anybody(now, &piece, 0);
-                }
-                continue;
+            self.deposit_one(now, id);
+        }
+    }
+
+    /// Offers one message to whoever keeps it.
+    pub(super) fn deposit_one(&mut self, now: Time, id: u64) {
+        if self.messages.message(id).and_then(|message| message.numbers).is_some_and(|n| n.pieces > 1) {
+            for piece in self.pieces_to_keep(now, id) {
+                self.say_to_anybody(now, &piece, 0);
             }
-            self.seal(now, id, true);
-            let Some(flight) = self.messages.get(id).filter(|flight| flight.keep.is_some()) else { continue };
+            return;
+        }
+        self.seal(now, id, true);
+        if let Some(flight) = self.messages.get(id).filter(|flight| flight.keep.is_some()) {
             let bytes = flight.frame.clone();
             self.say_to_anybody(now, &bytes, 0);
         }
@@ -242,7 +316,9 @@ impl Mesh {
     /// Everything that is kept and due.
     pub(super) fn advance_kept(&mut self, now: Time) {
         while let Some(offer) = self.offers.due(now) {
-            self.keep(now, offer.from, &offer.bytes);
+            if !self.keep(now, offer.from, &offer.bytes) && !self.memory.knows(now, &offer.id) {
+                self.pass_to_store(now, offer.from, &offer.bytes, None);
+            }
         }
         if self.custody.is_empty() {
             return;

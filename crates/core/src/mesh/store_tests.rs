@@ -41,6 +41,18 @@ fn a_message_for_a_device_that_is_away_is_kept_and_handed_over_while_its_sender_
 }
 
 #[test]
+fn a_message_after_one_that_is_kept_is_kept_too_without_another_search() {
+    let mut net = kept_at(1, 3, 10);
+    net.send_for(0, 2, 8, 24 * HOUR);
+    net.run(minutes(1));
+    assert!(net.has(0, 8, Step::Stored), "{:?}", net.nodes[0].steps);
+    let keeper = Some(net.id(1));
+    assert_eq!((net.nodes[0].mesh.keeper(7), net.nodes[0].mesh.keeper(8)), (keeper, keeper));
+    let to = hint::Address::of(&net.id(2));
+    assert_eq!(net.nodes[0].mesh.trace(net.now, to).keepers, [net.id(1)]);
+}
+
+#[test]
 fn what_was_accepted_survives_the_power_cut_of_whoever_keeps_it() {
     let mut net = kept_at(1, 3, 2);
     net.nodes[0].up = false;
@@ -81,6 +93,45 @@ fn a_relay_on_the_way_keeps_what_cannot_go_on_and_the_sender_hears_of_it() {
 }
 
 #[test]
+fn a_store_two_hops_away_is_found_by_whoever_heard_it_announce_itself() {
+    let mut net = Net::with(4, 8, Config::default());
+    for index in 1..4 {
+        net.hear(index - 1, index);
+    }
+    net.stores(2);
+    net.nodes[3].up = false;
+    // Long enough that ways learned from announces are forgotten.
+    net.run(HOUR);
+    net.send_for(0, 3, 7, 24 * HOUR);
+    net.run(minutes(30));
+    assert!(net.has(0, 7, Step::Stored), "{:?}", net.nodes[0].steps);
+    assert_eq!(net.nodes[1].mesh.snapshot(net.now).kept, 0, "its neighbour does not store");
+    assert_eq!(net.nodes[2].mesh.snapshot(net.now).kept, 1);
+    net.nodes[0].up = false;
+    net.nodes[3].up = true;
+    net.run(2 * HOUR);
+    assert_eq!(net.delivered(3, 7), 1);
+}
+
+#[test]
+fn a_store_is_reached_over_several_lines() {
+    let mut net = Net::with(6, 9, Config::default());
+    for index in 1..5 {
+        net.line(index - 1, index);
+    }
+    net.stores(4);
+    net.run(minutes(25));
+    net.send_for(0, 5, 7, 24 * HOUR);
+    net.run(minutes(30));
+    assert!(net.has(0, 7, Step::Stored), "{:?}", net.nodes[0].steps);
+    assert_eq!(net.nodes[4].mesh.snapshot(net.now).kept, 1);
+    net.nodes[0].up = false;
+    net.line(4, 5);
+    net.run(minutes(2));
+    assert_eq!(net.delivered(5, 7), 1);
+}
+
+#[test]
 fn a_line_that_comes_up_brings_what_was_kept() {
     let mut net = Net::new(3, 5);
     net.stores(1);
@@ -111,6 +162,16 @@ fn an_acceptance_that_nobody_proves_is_not_believed() {
     }
     assert!(!net.has(0, 7, Step::Stored));
     assert!(net.nodes[0].mesh.stats().dropped(Dropped::Forged) > 0);
+}
+
+#[test]
+fn a_keeper_that_throws_messages_away_delays_them_and_no_more() {
+    let mut net = kept_at(1, 3, 11);
+    net.wipe(1);
+    net.nodes[2].up = true;
+    net.run(3 * HOUR);
+    assert_eq!(net.delivered(2, 7), 1, "nobody's word but the target's ends a message");
+    assert!(net.has(0, 7, Step::Delivered));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
+use honeylink_core::identity::DeviceId;
 use honeylink_core::limits::{MESH_LIFETIME_MAX, MESH_MESSAGE_BYTES_MAX};
 use honeylink_core::mesh::frame::Priority;
 use honeylink_core::mesh::hint::Address;
@@ -283,6 +284,17 @@ impl MeshHandle {
         let (answer, trace) = oneshot::channel();
         self.order(Order::Trace(Address::of(&peer), answer)).await?;
         Ok(trace.await.map_err(|_| MeshStopped)?)
+    }
+
+    /// The neighbour that answers for a stored message: it keeps the message, or has the word of a device further on that
+    /// does. `None` if the message is not stored, or was before the node was restarted.
+    ///
+    /// # Errors
+    /// [`MeshStopped`].
+    pub async fn keeper(&self, id: u64) -> Result<Option<DeviceId>, MeshStopped> {
+        let (answer, keeper) = oneshot::channel();
+        self.order(Order::Keeper(id, answer)).await?;
+        keeper.await.map_err(|_| MeshStopped)
     }
 
     /// Announces this device now, as far as the ration of each port allows.

@@ -57,6 +57,7 @@ pub(super) enum Order {
     Announce,
     Snapshot(oneshot::Sender<MeshSnapshot>),
     Trace(Address, oneshot::Sender<Trace>),
+    Keeper(u64, oneshot::Sender<Option<DeviceId>>),
 }
 
 /// What a connection gets when it becomes a port.
@@ -311,6 +312,9 @@ impl Pump {
             }
             Order::Trace(to, answer) => {
                 let _ = answer.send(self.mesh.trace(self.clock.now(), to));
+            }
+            Order::Keeper(id, answer) => {
+                let _ = answer.send(self.mesh.keeper(id));
             }
         }
     }

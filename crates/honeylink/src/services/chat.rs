@@ -48,6 +48,8 @@ pub struct ChatEvent {
     pub message: NewMessage,
     /// The path it took.
     pub path: Option<PathReport>,
+    /// The neighbour that answers for it until the peer is in reach, if it is stored and that is known.
+    pub keeper: Option<DeviceId>,
     /// The message was told before, and this is what became of it since.
     pub update: bool,
 }
@@ -188,7 +190,9 @@ impl Chat {
             Some(_) | None => shared.set_state(peer, id, message.state, message.rung).await?,
         }
         drop(waited);
-        let event = ChatEvent { peer, message, path: outcome?.path, update: false };
+        let Carried { path, keeper, .. } = outcome?;
+        let keeper = keeper.filter(|_| message.state == MessageState::Pending);
+        let event = ChatEvent { peer, message, path, keeper, update: false };
         // Nobody may be watching.
         let _ = shared.events.send(event.clone());
         Ok(event)
@@ -201,6 +205,8 @@ struct Carried {
     path: Option<PathReport>,
     /// The other device has it.
     confirmed: bool,
+    /// Another answers for it.
+    keeper: Option<DeviceId>,
 }
 
 impl Shared {
@@ -209,7 +215,7 @@ impl Shared {
         let by_link = async {
             let path = self.deliver(peer, message).await?;
             self.in_reach(&peer);
-            Ok(Carried { path, confirmed: true })
+            Ok(Carried { path, confirmed: true, keeper: None })
         };
         let Some(mesh) = self.node.mesh() else {
             return by_link.await;
@@ -353,7 +359,7 @@ impl Shared {
         match self.log(peer, message.clone()).await {
             Ok(Appended::New { .. }) => {
                 // Nobody may be watching.
-                let _ = self.events.send(ChatEvent { peer, message, path, update: false });
+                let _ = self.events.send(ChatEvent { peer, message, path, keeper: None, update: false });
                 Ok(())
             }
             Ok(Appended::Duplicate { .. }) => Ok(()),

@@ -98,8 +98,11 @@ impl Shared {
             // It goes on, here or when the node runs again.
             Ok(Err(NotDelivered::Unknown)) | Err(_) => false,
         };
-        let rung = if sending.step() == Step::Stored { Rung::Stored } else { Rung::Mesh };
-        Ok(Carried { path: Some(path(rung, self.hops_to(peer).await)), confirmed })
+        if sending.step() == Step::Stored {
+            let keeper = mesh.keeper(sending.id()).await.ok().flatten();
+            return Ok(Carried { path: Some(path(Rung::Stored, None)), confirmed, keeper });
+        }
+        Ok(Carried { path: Some(path(Rung::Mesh, self.hops_to(peer).await)), confirmed, keeper: None })
     }
 
     /// Hops of the best way to a device.
@@ -140,12 +143,18 @@ impl Shared {
         }
         let hops = if state == MessageState::Delivered { self.hops_to(peer).await } else { None };
         let path = rung.map(|rung| path(rung, hops));
+        let keeper = match self.node.mesh() {
+            Some(mesh) if rung == Some(Rung::Stored) && state == MessageState::Pending => {
+                mesh.keeper(name).await.ok().flatten()
+            }
+            Some(_) | None => None,
+        };
         let message = NewMessage { state, rung, ..message };
         if self.waited_for().contains(&id) {
             return;
         }
         // Nobody may be watching.
-        let _ = self.events.send(ChatEvent { peer, message, path, update: true });
+        let _ = self.events.send(ChatEvent { peer, message, path, keeper, update: true });
     }
 
     /// Keeps a message; an error if it should come again.
