@@ -84,6 +84,7 @@ pub(crate) use self::shared::Shared;
 pub(crate) use self::stream::Line;
 use crate::carrier::serial::{OpenError, SerialConfig};
 use crate::clock::{Clock, unix_ms};
+use crate::node::Durations;
 use crate::store::home::HomeLayout;
 use crate::store::{StateError, Store};
 
@@ -213,6 +214,9 @@ pub struct MeshSnapshot {
     pub overflowed: u64,
     /// Connections ended because of what came over them.
     pub violations: u64,
+    /// Own messages whose receipt came, and how long that took since they were sent. Those sent before the node was
+    /// restarted are not among them.
+    pub deliveries: Durations,
     /// Roughly what the machine holds in memory, bytes.
     pub state_bytes: usize,
     /// Why the disk refused, until it takes everything again: as [`MeshEvent::DiskFailed`].

@@ -34,6 +34,7 @@ use super::{MeshEvent, MeshSnapshot};
 use crate::carrier::Conn;
 use crate::carrier::serial::{self, OpenError, SerialConfig};
 use crate::clock::{Clock, unix_ms};
+use crate::node::Durations;
 use crate::store::Store;
 use crate::store::mesh::Kept;
 
@@ -117,8 +118,10 @@ pub(super) struct Pump {
     shared: Arc<Shared>,
     ports: Ports,
     disk: Disk,
-    /// Who follows which message.
-    sendings: BTreeMap<u64, watch::Sender<Option<Step>>>,
+    /// Who follows which message, and since when it is under way.
+    sendings: BTreeMap<u64, (watch::Sender<Option<Step>>, Instant)>,
+    /// How long messages took to their receipts.
+    deliveries: Durations,
     /// Answers to what the mesh wanted, in order.
     answers: VecDeque<Input>,
     timeout_not_before: Instant,
@@ -147,6 +150,7 @@ impl Pump {
             shared,
             ports: Ports::new(local),
             sendings: BTreeMap::new(),
+            deliveries: Durations::default(),
             answers: VecDeque::new(),
             timeout_not_before: now,
             wall_clock_at: now,
@@ -273,8 +277,11 @@ impl Pump {
     }
 
     fn progress(&mut self, id: u64, step: Step) {
-        if let Some(sending) = self.sendings.get(&id) {
+        if let Some((sending, since)) = self.sendings.get(&id) {
             sending.send_replace(Some(step));
+            if step == Step::Delivered {
+                self.deliveries.add(since.elapsed());
+            }
             if matches!(step, Step::Delivered | Step::Failed(_)) {
                 self.sendings.remove(&id);
             }
@@ -291,10 +298,10 @@ impl Pump {
         match order {
             Order::Send { outgoing, step } => {
                 if self.sendings.len() >= SENDINGS_MAX {
-                    self.sendings.retain(|_, sending| !sending.is_closed());
+                    self.sendings.retain(|_, (sending, _)| !sending.is_closed());
                 }
                 if self.sendings.len() < SENDINGS_MAX {
-                    self.sendings.insert(outgoing.id, step);
+                    self.sendings.insert(outgoing.id, (step, Instant::now()));
                 }
                 self.give(Input::Send(outgoing));
             }
@@ -421,6 +428,7 @@ impl Pump {
             inbox: self.shared.inbox.len(),
             overflowed: self.overflowed,
             violations: self.shared.violations.load(Ordering::Relaxed),
+            deliveries: self.deliveries,
             state_bytes: self.mesh.state_bytes(),
             disk: self.refusal.clone(),
         }

@@ -1,6 +1,9 @@
 //! What discovery hears of this node, and what the node does with what discovery sees.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use tokio::time::Instant;
 
 use super::Inner;
 use crate::clock::unix_ms;
@@ -34,6 +37,14 @@ impl Inner {
             return;
         };
         let mut events = discovery.events();
+        let (began, mut found) = (Instant::now(), BTreeSet::new());
+        let mut seen = |device: &Device| {
+            self.sighted(device);
+            let paired = self.store.trust().is_trusted(&device.id);
+            if paired && found.insert(device.id) {
+                self.meter.discovered(began.elapsed());
+            }
+        };
         loop {
             let event = tokio::select! {
                 biased;
@@ -42,8 +53,8 @@ impl Inner {
             };
             match event {
                 None => return,
-                Some(Event::Snapshot(devices)) => devices.iter().for_each(|d| self.sighted(d)),
-                Some(Event::Found(device) | Event::Changed(device)) => self.sighted(&device),
+                Some(Event::Snapshot(devices)) => devices.iter().for_each(&mut seen),
+                Some(Event::Found(device) | Event::Changed(device)) => seen(&device),
                 Some(Event::Conflict { known, impostor, name, .. }) => {
                     self.audit_impostor(known, impostor, &name);
                 }

@@ -4,12 +4,17 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Carriers, Inner, Node};
+use crate::carrier::tcp::TcpCarrier;
 use crate::link::LinkStats;
 
 /// Upper edges of the buckets of [`Durations`], milliseconds: two or three for each power of ten, from what a LAN takes
-/// to what a person gives up after.
-pub const DURATION_EDGES_MS: [u64; 14] =
-    [1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000];
+/// to what a person gives up after; then a minute, five, half an hour, two hours and twelve, for messages that others keep.
+pub const DURATION_EDGES_MS: [u64; 19] = [
+    1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 30_000, 60_000, 300_000, 1_800_000,
+    7_200_000, 43_200_000,
+];
+/// Devices found later than this after the node began to look were switched on or came near meanwhile.
+const DISCOVERY_MAX: Duration = Duration::from_secs(60);
 
 /// How long something took, each time: a histogram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -68,6 +73,15 @@ impl Traffic {
     }
 }
 
+/// What went over TCP connections, closed ones included, in bytes inside TLS: the kernel counts packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TcpTraffic {
+    /// Bytes sent.
+    pub sent_bytes: u64,
+    /// Bytes received.
+    pub received_bytes: u64,
+}
+
 /// What links carried, closed ones included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkTotals {
@@ -112,6 +126,10 @@ pub struct NodeStats {
     pub dials: Durations,
     /// Connections it could not make.
     pub dials_failed: u64,
+    /// Paired devices seen in the first minute of discovery, and how long after its beginning.
+    pub discoveries: Durations,
+    /// The mesh's TCP connections.
+    pub tcp: TcpTraffic,
     /// Links that are open now.
     pub links: usize,
     /// What links carried.
@@ -130,6 +148,7 @@ struct Counted {
     accepts_failed: u64,
     dials: Durations,
     dials_failed: u64,
+    discoveries: Durations,
     /// Of links that are closed.
     carried: LinkTotals,
 }
@@ -153,6 +172,13 @@ impl Meter {
         }
     }
 
+    /// A paired device was seen for the first time, so long after this node began to look.
+    pub(super) fn discovered(&self, took: Duration) {
+        if took <= DISCOVERY_MAX {
+            self.counted().discoveries.add(took);
+        }
+    }
+
     pub(super) fn link_ended(&self, link: &LinkStats) {
         self.counted().carried.add(link);
     }
@@ -169,7 +195,8 @@ impl Node {
 impl Inner {
     fn stats(&self) -> NodeStats {
         let links = self.pool.links();
-        let Counted { accepted, accepts_failed, dials, dials_failed, mut carried } = *self.meter.counted();
+        let Counted { accepted, accepts_failed, dials, dials_failed, discoveries, mut carried } =
+            *self.meter.counted();
         for link in &links {
             carried.add(&link.stats());
         }
@@ -177,7 +204,9 @@ impl Inner {
             Carriers::Quic(quic) => quic.traffic(),
             Carriers::Memory(_) => Traffic::default(),
         };
-        NodeStats { traffic, accepted, accepts_failed, dials, dials_failed, links: links.len(), carried }
+        let tcp = self.tcp.as_ref().map(TcpCarrier::traffic).unwrap_or_default();
+        let links = links.len();
+        NodeStats { traffic, accepted, accepts_failed, dials, dials_failed, discoveries, tcp, links, carried }
     }
 }
 
@@ -192,7 +221,7 @@ mod tests {
             durations.add(Duration::from_micros(us));
         }
         assert_eq!((durations.buckets[0], durations.buckets[1]), (2, 1));
-        assert_eq!(durations.buckets[13..], [1, 1]);
+        assert_eq!(durations.buckets[13..], [1, 1, 0, 0, 0, 0, 0]);
         assert_eq!((durations.count(), durations.sum), (5, Duration::from_micros(61_002_001)));
     }
 }

@@ -124,7 +124,17 @@ fn node(out: &mut Samples, daemon: &Daemon, look: &Look) {
 }
 
 fn carried(out: &mut Samples, stats: NodeStats) {
-    let NodeStats { traffic, accepted, accepts_failed, dials, dials_failed, links, carried } = stats;
+    let NodeStats {
+        traffic,
+        accepted,
+        accepts_failed,
+        dials,
+        dials_failed,
+        discoveries,
+        tcp,
+        links,
+        carried,
+    } = stats;
     for (direction, bytes, packets) in
         [("sent", traffic.sent_bytes, traffic.sent), ("received", traffic.received_bytes, traffic.received)]
     {
@@ -132,12 +142,16 @@ fn carried(out: &mut Samples, stats: NodeStats) {
         out.count("honeylink_carrier_bytes_total", &labels, bytes);
         out.count("honeylink_carrier_packets_total", &labels, packets);
     }
+    for (direction, bytes) in [("sent", tcp.sent_bytes), ("received", tcp.received_bytes)] {
+        out.count("honeylink_carrier_bytes_total", &[("carrier", "tcp"), ("direction", direction)], bytes);
+    }
     out.count("honeylink_carrier_lost_total", &[("carrier", "iroh")], traffic.lost);
     out.count("honeylink_carrier_errors_total", &[("carrier", "iroh")], dials_failed + accepts_failed);
     out.count("honeylink_accepts_total", &[], accepted);
     out.count("honeylink_accepts_failed_total", &[], accepts_failed);
     out.durations("honeylink_dial_seconds", &dials);
     out.count("honeylink_dials_failed_total", &[], dials_failed);
+    out.durations("honeylink_discovery_seconds", &discoveries);
     out.size("honeylink_links", &[], links);
     for (direction, messages, bytes) in [
         ("sent", carried.messages_sent, carried.bytes_sent),
@@ -171,6 +185,7 @@ fn mesh(out: &mut Samples, mesh: &MeshSnapshot) {
     ] {
         out.count("honeylink_mesh_messages_total", &[("outcome", outcome)], count);
     }
+    out.durations("honeylink_mesh_delivery_seconds", &mesh.deliveries);
     out.size("honeylink_mesh_messages_under_way", &[], mesh.mesh.messages);
     out.size("honeylink_mesh_messages_waiting", &[], mesh.inbox);
     out.size("honeylink_mesh_state_bytes", &[], mesh.state_bytes);

@@ -10,6 +10,7 @@
 //! that it is not, and a neighbour that is gone must be noticed in seconds.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
@@ -54,7 +55,7 @@ impl Driver {
         let (mut from_peer, mut to_peer) = tokio::io::split(tls);
         let (mut from_here, mut to_here) = tokio::io::split(pipe);
         let why = tokio::select! {
-            why = hear(&mut from_peer, &mut to_here) => why,
+            why = hear(&shared, &mut from_peer, &mut to_here) => why,
             why = speak(&shared, &mut from_here, &mut to_peer) => why,
         };
         if why == ConnLost::ByUs {
@@ -67,11 +68,18 @@ impl Driver {
     }
 }
 
-async fn hear(from_peer: &mut (impl AsyncRead + Unpin), to_here: &mut (impl AsyncWrite + Unpin)) -> ConnLost {
+async fn hear(
+    shared: &Shared,
+    from_peer: &mut (impl AsyncRead + Unpin),
+    to_here: &mut (impl AsyncWrite + Unpin),
+) -> ConnLost {
     let mut chunk = vec![0; CHUNK_BYTES_MAX];
     loop {
         let len = match in_time(from_peer.read_u16()).await {
-            Ok(0) => continue,
+            Ok(0) => {
+                shared.flow.received.fetch_add(2, Ordering::Relaxed);
+                continue;
+            }
             Ok(CLOSED) => return in_time(read_goodbye(from_peer)).await.unwrap_or_else(|lost| lost),
             Ok(len) => usize::from(len),
             Err(lost) => return lost,
@@ -82,6 +90,7 @@ async fn hear(from_peer: &mut (impl AsyncRead + Unpin), to_here: &mut (impl Asyn
         if let Err(lost) = in_time(from_peer.read_exact(chunk)).await {
             return lost;
         }
+        shared.flow.received.fetch_add(2 + chunk.len() as u64, Ordering::Relaxed);
         // Whoever does not read any more closes the connection, and until then nothing is missed by anybody.
         if to_here.write_all(chunk).await.is_err() {
             tracing::trace!("bytes for a stream that nobody reads");
@@ -136,10 +145,10 @@ async fn speak(
             () = shared.gone.cancelled() => return ConnLost::Transport("closed while it was stuck".into()),
         };
         match wrote {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => shared.flow.sent.fetch_add(2 + len as u64, Ordering::Relaxed),
             Ok(Err(error)) => return ConnLost::Transport(error.to_string()),
             Err(_) => return ConnLost::TimedOut,
-        }
+        };
     }
 }
 

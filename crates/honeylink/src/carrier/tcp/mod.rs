@@ -19,6 +19,7 @@ mod tls;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -40,7 +41,7 @@ use super::slots::{Slot, Slots, Source};
 use super::{ALPN_MESH, ConnLost, MESH_ROOT_LABEL, PathReport, RecvStream, SendStream, SendWay, Side};
 use crate::clock::Clock;
 use crate::discovery::interfaces;
-use crate::node::Reach;
+use crate::node::{Reach, TcpTraffic};
 
 /// Dialling one device takes at most this long, over all its addresses.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
@@ -63,6 +64,14 @@ pub(crate) struct TcpCarrier {
     identity: Arc<Identity>,
     reach: Reach,
     slots: Slots,
+    flow: Arc<Flow>,
+}
+
+/// Bytes of all connections, inside TLS.
+#[derive(Debug, Default)]
+struct Flow {
+    sent: AtomicU64,
+    received: AtomicU64,
 }
 
 impl TcpCarrier {
@@ -71,7 +80,16 @@ impl TcpCarrier {
             identity: Arc::new(Identity::new(key)?),
             reach,
             slots: Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX),
+            flow: Arc::default(),
         })
+    }
+
+    /// What went over all its connections so far.
+    pub(crate) fn traffic(&self) -> TcpTraffic {
+        TcpTraffic {
+            sent_bytes: self.flow.sent.load(Ordering::Relaxed),
+            received_bytes: self.flow.received.load(Ordering::Relaxed),
+        }
     }
 
     /// Dials a device, one address after the other. Only the holder of its key can answer.
@@ -100,7 +118,7 @@ impl TcpCarrier {
         let rtt = began.elapsed();
         let shaking = tokio::time::timeout(HANDSHAKE_MAX, self.identity.dial(peer, stream));
         let tls = shaking.await.map_err(|_| ConnLost::TimedOut)?.map_err(|e| failed(&e))?;
-        TcpConn::new(tls.into(), Side::Dialer, addr, rtt)
+        TcpConn::new(tls.into(), Side::Dialer, (addr, rtt), self.flow.clone())
     }
 
     /// Whether somebody who connected from this address may shake hands now; nothing is to be said to others.
@@ -121,7 +139,7 @@ impl TcpCarrier {
         let shaking = tokio::time::timeout(HANDSHAKE_MAX, self.identity.accept(stream));
         let tls = shaking.await.map_err(|_| ConnLost::TimedOut)?.map_err(|e| failed(&e))?;
         // One round trip, and the dialler's arithmetic: near enough for an order of magnitude.
-        TcpConn::new(tls.into(), Side::Acceptor, from, began.elapsed())
+        TcpConn::new(tls.into(), Side::Acceptor, (from, began.elapsed()), self.flow.clone())
     }
 }
 
@@ -167,6 +185,7 @@ struct Shared {
     side: Side,
     remote: SocketAddr,
     rtt: Duration,
+    flow: Arc<Flow>,
     mesh_root: Zeroizing<[u8; 32]>,
     stream: Mutex<Option<Halves>>,
     /// With nothing to decide: there is one stream.
@@ -199,8 +218,8 @@ impl TcpConn {
     fn new(
         tls: TlsStream<TcpStream>,
         side: Side,
-        remote: SocketAddr,
-        rtt: Duration,
+        (remote, rtt): (SocketAddr, Duration),
+        flow: Arc<Flow>,
     ) -> Result<(Self, Driver), ConnLost> {
         // Frames are small and somebody waits for each.
         tls.get_ref().0.set_nodelay(true).map_err(|e| failed(&e))?;
@@ -226,6 +245,7 @@ impl TcpConn {
             side,
             remote: canonical(remote),
             rtt,
+            flow,
             mesh_root,
             stream: Mutex::new(Some((write, read))),
             gate: Gate::new(Clock::start(), None),
