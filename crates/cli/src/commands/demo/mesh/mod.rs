@@ -74,8 +74,12 @@ pub(super) async fn play(report: &Report, stage: &Path, devices: &mut Vec<Device
     };
     to_cleo.say(report, "unplug", &late, at_anna, at_cleo, plugging).await?;
 
-    once(at_cleo, cleo, &[&short, &long, &late]).await?;
-    once(at_anna, anna, &[&back]).await?;
+    // A copy that is still under way comes before what follows it on the same way.
+    let (last, reply) = ("good night".to_owned(), "sleep well".to_owned());
+    to_cleo.say(report, "follow", &last, at_anna, at_cleo, async { Ok(String::new()) }).await?;
+    to_anna.say(report, "follow", &reply, at_cleo, at_anna, async { Ok(String::new()) }).await?;
+    once(at_cleo, cleo, &[&short, &long, &late, &last]).await?;
+    once(at_anna, anna, &[&back, &reply]).await?;
     duty(report, &valley, [anna, bert]).await
 }
 
