@@ -103,6 +103,40 @@ fn another_way_is_taken_when_one_breaks() {
 }
 
 #[test]
+fn a_neighbour_that_takes_everything_and_passes_nothing_on_is_passed_by() {
+    let mut net = Net::new(4, 31);
+    for (a, b) in [(0, 1), (1, 3)] {
+        net.hear(a, b);
+    }
+    net.send(0, 3, 1);
+    net.run(minutes(5));
+    assert!(net.has(0, 1, Step::Delivered), "the way through it is known, and the best");
+    net.hear(0, 2);
+    net.hear(2, 3);
+    // From now on it says that it has each frame, and does no more.
+    net.nodes[1].up = false;
+    net.send(0, 3, 2);
+    let (liar, mut read) = (hint::Near::from(&net.id(1)), net.log.len());
+    let own = hint::Near::from(&net.id(0));
+    for _ in 0..3600 {
+        net.run(Duration::from_secs(1));
+        let said = net.log[read..].to_vec();
+        read = net.log.len();
+        for (from, bytes) in said {
+            let Ok(Frame::Data(data)) = Frame::decode(&bytes, frame::PortKind::Broadcast) else { continue };
+            if from == 0 && data.next == liar {
+                let [a, b, c, d, ..] = frame::identity(&bytes).unwrap();
+                let ack = frame::HopAck { next: own, prev: liar, frame: [a, b, c, d] };
+                let bytes = Frame::HopAck(ack).to_bytes().freeze();
+                net.input(0, Input::Frame { port: RADIO, bytes, quality: None });
+            }
+        }
+    }
+    assert!(net.has(0, 2, Step::Delivered), "{:?}", net.nodes[0].steps);
+    assert_eq!(net.delivered(3, 2), 1);
+}
+
+#[test]
 fn a_message_waits_for_a_partition_to_heal() {
     let mut net = Net::row(4, 2);
     net.unhear(1, 2);
