@@ -47,7 +47,9 @@ pub use path::{
     SpeedRequest,
 };
 pub use peers::{Grant, GrantsChange, Peer, PeerChange};
-pub use status::{Health, Mode, Phase, ShutdownEvent, ShutdownRequest, Status, Subsystem, SubsystemState};
+pub use status::{
+    Health, Mode, NatSummary, Phase, ShutdownEvent, ShutdownRequest, Status, Subsystem, SubsystemState,
+};
 pub use transfer::{
     AcceptPolicy, ReceiveEvent, ReceiveRequest, SendRequest, Transfer, TransferAnswer, TransferEvent,
     TransferOutcome, TransferState,

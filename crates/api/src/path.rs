@@ -14,6 +14,9 @@ pub enum Rung {
     /// Straight through NATs or over the internet.
     #[serde(rename = "direct/wide")]
     Direct,
+    /// Straight through a NAT whose ports had to be guessed.
+    #[serde(rename = "punched")]
+    Punched,
     /// Through a relay that sees ciphertext only.
     #[serde(rename = "relayed")]
     Relayed,
@@ -33,6 +36,7 @@ impl Rung {
             Self::Local => "local",
             Self::Lan => "direct/lan",
             Self::Direct => "direct/wide",
+            Self::Punched => "punched",
             Self::Relayed => "relayed",
             Self::Mesh => "mesh",
             Self::Stored => "stored",

@@ -36,11 +36,34 @@ pub struct Status {
     pub nearby: usize,
     /// Transfers that are not finished.
     pub transfers: usize,
+    /// The NAT before this device; absent if nobody is asked about it (`nat.observers`, `node.reach`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nat: Option<NatSummary>,
     /// The mesh; absent if this node takes no part in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mesh: Option<crate::MeshSummary>,
     /// Health of the parts.
     pub subsystems: Vec<Subsystem>,
+}
+
+/// The NAT before a device, as far as observers could see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NatSummary {
+    /// How it maps, filters and picks ports, in words.
+    pub behavior: String,
+    /// Where this device was seen last, as `ip:port`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seen: Option<String>,
+    /// Observers in the settings.
+    pub observers: usize,
+    /// Those that answered, the last time they were asked.
+    pub observers_answered: usize,
+    /// Whether holes are made.
+    pub punch: bool,
+    /// Attempts since the node started.
+    pub attempts: u64,
+    /// Attempts that made a hole.
+    pub punched: u64,
 }
 
 /// Who runs the node that answers.

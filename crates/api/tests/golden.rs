@@ -44,6 +44,7 @@ fn status_has_the_promised_names() {
         peers: 1,
         nearby: 2,
         transfers: 0,
+        nat: None,
         mesh: Some(MeshSummary { neighbours: 2, destinations: 3, messages: 1, radios: 1, radios_up: 0 }),
         subsystems: vec![Subsystem {
             name: "discovery".into(),

@@ -295,6 +295,16 @@ pub const NAT_ANSWERS_MAX: u16 = 64;
 pub const NAT_CANDIDATES_MAX: usize = 8;
 /// How long one attempt takes.
 pub const NAT_ATTEMPT_MAX: Duration = Duration::from_secs(5);
+/// Attempts under way at a time, with different devices: 256 sockets each.
+pub const NAT_ATTEMPTS_MAX: usize = 3;
+/// How often one device may ask for an attempt.
+pub const NAT_ATTEMPT_EVERY: Duration = Duration::from_secs(5);
+/// Devices reached through punched holes at a time.
+pub const NAT_HOLES_MAX: usize = 64;
+/// Observers asked at a time, and tickets shown for an attempt.
+pub const NAT_OBSERVERS_MAX: usize = 4;
+/// Largest frame of the conversation before an attempt, in bytes.
+pub const NAT_TALK_BYTES_MAX: usize = 640;
 
 /// Ways to one peer that are told beside the one in use.
 pub const PATHS_MAX: usize = 16;

@@ -31,6 +31,7 @@
 //! | [`link`] | what an application holds to one peer |
 //! | [`carrier`] | ways to move bytes to a neighbour: QUIC, memory, radio modems on serial ports |
 //! | [`mesh`] | messages over several hops, to devices that no link reaches |
+//! | [`nat`] | through NAT boxes that ordinary hole punching does not pass |
 //! | [`discovery`] | who is around: multicast DNS and the nearby table |
 //! | [`crypto`] | QUIC's cryptography without a C compiler |
 //! | [`transfer`] | files and folders over one stream |
@@ -45,6 +46,7 @@ pub mod crypto;
 pub mod discovery;
 pub mod link;
 pub mod mesh;
+pub mod nat;
 pub mod node;
 pub mod pairing;
 pub mod policy;
@@ -53,7 +55,7 @@ pub mod store;
 pub mod testing;
 pub mod transfer;
 
-pub use honeylink_core::identity::{DeviceId, DeviceType};
+pub use honeylink_core::identity::{DeviceId, DeviceType, SecretKey};
 pub use honeylink_core::paths;
 pub use honeylink_core::qos::fec::FecChoice;
 pub use honeylink_core::qos::policy::{Policy, Preset};

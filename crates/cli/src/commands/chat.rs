@@ -229,7 +229,7 @@ fn became(message: &ChatMessage) -> String {
                 format!("delivered to {name}, mesh over {}", text::clean(&path.address, 20))
             }
             Rung::Stored => format!("delivered to {name}, after another device had kept it"),
-            rung @ (Rung::Local | Rung::Lan | Rung::Direct | Rung::Relayed | Rung::Mesh) => {
+            rung @ (Rung::Local | Rung::Lan | Rung::Direct | Rung::Punched | Rung::Relayed | Rung::Mesh) => {
                 format!("delivered to {name}, {}", rung.as_str())
             }
         },

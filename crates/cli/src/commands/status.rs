@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use honeylink_api::{ExitCode, MeshSummary, Mode, Phase, Status, SubsystemState, routes};
+use honeylink_api::{ExitCode, MeshSummary, Mode, NatSummary, Phase, Status, SubsystemState, routes};
 
 use crate::app::{App, Outcome};
 use crate::output::{text, units};
@@ -65,6 +65,7 @@ pub(super) fn describe(status: &Status) -> Vec<String> {
         format!("mesh     {}", status.mesh.as_ref().map_or_else(|| "off".to_owned(), mesh)),
         format!("home     {}", status.home),
     ];
+    lines.extend(status.nat.as_ref().map(nat));
     for part in status.subsystems.iter().filter(|part| part.state != SubsystemState::Healthy) {
         let state = match part.state {
             SubsystemState::Healthy => "healthy",
@@ -75,6 +76,22 @@ pub(super) fn describe(status: &Status) -> Vec<String> {
         lines.push(format!("{state}: {} {}", part.name, part.detail.as_deref().unwrap_or_default()));
     }
     lines
+}
+
+/// The NAT in one line: `nat      no NAT; seen at 198.51.100.2:4711; 1 of 2 observers answered; 3 holes made in 4 attempts`.
+fn nat(nat: &NatSummary) -> String {
+    let seen = nat.seen.as_ref().map(|seen| format!("; seen at {seen}")).unwrap_or_default();
+    let answered = format!(
+        "; {} of {} answered",
+        nat.observers_answered,
+        units::count(nat.observers as u64, "observer")
+    );
+    let made = match (nat.punch, nat.attempts) {
+        (false, _) => "; no holes are made (nat.punch)".to_owned(),
+        (true, 0) => String::new(),
+        (true, all) => format!("; {} in {}", units::count(nat.punched, "hole"), units::count(all, "attempt")),
+    };
+    format!("nat      {}{seen}{answered}{made}", nat.behavior)
 }
 
 /// The mesh in one line: `2 neighbours, a way to 3 devices, 1 of 2 radios up; 0 messages under way`.

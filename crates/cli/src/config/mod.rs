@@ -20,6 +20,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+use honeylink::nat::{InvalidObserver, NatOptions, ObserverAt};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use edit::{EditError, set, unset};
@@ -35,6 +36,7 @@ pub(crate) struct Config {
     pub(crate) discovery: Discovery,
     pub(crate) transfer: Transfer,
     pub(crate) session: Session,
+    pub(crate) nat: Nat,
     pub(crate) mesh: Mesh,
     pub(crate) metrics: Metrics,
     pub(crate) log: Log,
@@ -105,6 +107,35 @@ impl Default for Session {
     fn default() -> Self {
         Self { message_bytes_max: 1 << 20, suspended_max_s: 300 }
     }
+}
+
+/// `[nat]`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nat {
+    pub(crate) punch: String,
+    pub(crate) observers: String,
+}
+
+impl Default for Nat {
+    fn default() -> Self {
+        Self { punch: "auto".to_owned(), observers: String::new() }
+    }
+}
+
+impl Nat {
+    /// What the node is told.
+    pub(crate) fn options(&self) -> NatOptions {
+        // Checked when the setting was read.
+        NatOptions::default()
+            .punch(self.punch == "auto")
+            .observers(observers(&self.observers).unwrap_or_default())
+    }
+}
+
+/// The observers in a list with commas between them.
+pub(crate) fn observers(text: &str) -> Result<Vec<ObserverAt>, InvalidObserver> {
+    text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(str::parse).collect()
 }
 
 /// `[mesh]`

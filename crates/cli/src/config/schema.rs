@@ -3,7 +3,7 @@
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
-use super::{file, radio};
+use super::{file, observers, radio};
 
 /// One configuration key.
 #[derive(Debug)]
@@ -52,6 +52,8 @@ pub(crate) enum Kind {
     LogFilter,
     /// An IP address with a port, or nothing.
     Address,
+    /// Observers with commas between them, or nothing.
+    Observers,
     /// Radio modems, each a table of [`radio::FIELDS`].
     Radios,
 }
@@ -113,6 +115,18 @@ pub(crate) const KEYS: &[Key] = &[
         name: "session.suspended_max_s",
         kind: Kind::Integer { min: 1, max: 86_400, unit: "seconds" },
         about: "How long a link whose path broke waits to resume before it is closed. Longer keeps more in memory.",
+    },
+    Key {
+        name: "nat.punch",
+        kind: Kind::Choice(&["auto", "off"]),
+        about: "Whether to make a hole in hard NATs for links that go by a relay: up to 120 KB an attempt. `off` where that \
+                counts.",
+    },
+    Key {
+        name: "nat.observers",
+        kind: Kind::Observers,
+        about: "Who is asked where this device is seen, and whose word about other devices is believed; at most 4. Used \
+                only with `node.reach = \"wide\"`.",
     },
     Key {
         name: "mesh.enabled",
@@ -255,6 +269,9 @@ impl Kind {
             Self::LogFilter => {
                 "error, warn, info, debug, trace or a filter such as \"info,honeylink=debug\"".to_owned()
             }
+            Self::Observers => {
+                "observers as <device id>@<host>:<port> with commas between them, or empty".to_owned()
+            }
             Self::Radios => "a list of radios, each with port and frequency_hz at least".to_owned(),
         }
     }
@@ -265,9 +282,12 @@ impl Kind {
     /// What is wrong with it, as for [`Kind::check`].
     pub(crate) fn read(&self, text: &str) -> Result<Value, String> {
         let value = match self {
-            Self::Text { .. } | Self::Choice(_) | Self::Folder | Self::Address | Self::LogFilter => {
-                Some(Value::from(text))
-            }
+            Self::Text { .. }
+            | Self::Choice(_)
+            | Self::Folder
+            | Self::Address
+            | Self::Observers
+            | Self::LogFilter => Some(Value::from(text)),
             Self::Flag => text.parse::<bool>().ok().map(Value::from),
             Self::Integer { .. } => text.replace('_', "").parse::<i64>().ok().map(Value::from),
             Self::Decimal { .. } => text.parse::<f64>().ok().map(Value::from),
@@ -295,6 +315,7 @@ impl Kind {
                 value.as_str().is_some_and(|s| s.is_empty() || s.parse::<std::net::SocketAddr>().is_ok())
             }
             Self::LogFilter => value.as_str().is_some_and(|s| !s.is_empty() && EnvFilter::try_new(s).is_ok()),
+            Self::Observers => value.as_str().is_some_and(|s| observers(s).is_ok()),
             Self::Radios => return radio::check(value).map_err(|wrong| wrong.to_string()),
         };
         if takes { Ok(()) } else { Err(self.must()) }

@@ -91,6 +91,7 @@ async fn build(home: &HomeLayout, config: &Config, mode: Mode) -> Result<Node, F
         .device_type(config.node.device_type.parse().map_err(Failure::internal)?)
         .reach(reach)
         .port(config.node.port)
+        .nat(config.nat.options())
         .message_bytes_max(config.session.message_bytes_max)
         .suspended_max(Duration::from_secs(config.session.suspended_max_s));
     if !config.node.name.is_empty() {

@@ -211,6 +211,7 @@ const fn rung(place: Place) -> Rung {
         Place::Local => Rung::Local,
         Place::Lan => Rung::Lan,
         Place::Direct => Rung::Direct,
+        Place::Punched => Rung::Punched,
         Place::Relayed => Rung::Relayed,
         Place::Mesh => Rung::Mesh,
         Place::Stored => Rung::Stored,

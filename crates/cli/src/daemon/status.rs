@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use honeylink_api::{API_VERSION, Status};
+use honeylink::nat::NatReport;
+use honeylink_api::{API_VERSION, NatSummary, Status};
 
 use super::answer::Answer;
 use super::health::Look;
@@ -31,7 +32,20 @@ pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Answer<Status> 
         peers: trusted.count(),
         nearby: node.nearby_now().len(),
         transfers: daemon.transfers_running(),
+        nat: node.nat().filter(|nat| nat.observers > 0).map(|nat| summary(&nat)),
         mesh: mesh::summary(look.mesh.as_ref()),
         subsystems: look.subsystems(&daemon),
     }))
+}
+
+fn summary(nat: &NatReport) -> NatSummary {
+    NatSummary {
+        behavior: nat.behavior.to_string(),
+        seen: nat.seen.map(|addr| addr.to_string()),
+        observers: nat.observers,
+        observers_answered: nat.answered,
+        punch: nat.punch,
+        attempts: nat.attempts,
+        punched: nat.punched,
+    }
 }

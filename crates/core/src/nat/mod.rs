@@ -9,6 +9,7 @@
 //! | [`wire`] | the datagrams: asking an observer, and probes that only the two devices can make |
 //! | [`observer`] | answers those who ask where they are seen, with a stamp that others can check |
 //! | [`plan`] | what each side does, from how both boxes behave; where ports are guessed |
+//! | [`talk`] | what the two devices tell each other before an attempt |
 //! | [`punch`] | one attempt: opens sockets, sends probes, agrees on the pair that works |
 //!
 //! # Nobody is made a target
@@ -22,6 +23,7 @@ pub mod behavior;
 pub mod observer;
 pub mod plan;
 pub mod punch;
+pub mod talk;
 pub mod wire;
 
 pub use self::behavior::{Allocation, Behavior, Detector, Filtering, Mapping};

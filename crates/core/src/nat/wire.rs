@@ -135,7 +135,7 @@ fn signed(nonce: &[u8; 16], addr: SocketAddr, at_s: u64) -> BytesMut {
 
 /// 19 bytes: family, port, address; port and address XORed, because some boxes rewrite addresses that they find in
 /// datagrams (RFC 8489, section 14.2).
-fn put_addr(out: &mut BytesMut, addr: SocketAddr, mask: &[u8; 16]) {
+pub(super) fn put_addr(out: &mut BytesMut, addr: SocketAddr, mask: &[u8; 16]) {
     let (family, octets) = match addr.ip() {
         IpAddr::V4(ip) => {
             let mut octets = [0; 16];
@@ -149,7 +149,7 @@ fn put_addr(out: &mut BytesMut, addr: SocketAddr, mask: &[u8; 16]) {
     out.extend(octets.iter().zip(mask).map(|(octet, mask)| octet ^ mask));
 }
 
-fn take_addr(reader: &mut Reader<'_>, mask: &[u8; 16]) -> Result<SocketAddr, Invalid> {
+pub(super) fn take_addr(reader: &mut Reader<'_>, mask: &[u8; 16]) -> Result<SocketAddr, Invalid> {
     let family = reader.u8("address family")?;
     let port = reader.u16("port")? ^ u16::from_be_bytes([mask[0], mask[1]]);
     let mut octets = reader.array::<16>("address")?;
@@ -250,6 +250,12 @@ impl ProbeKeys {
         let fits = tag(&self.theirs, &bytes[..TAGGED]).ct_eq(&bytes[TAGGED..]);
         bool::from(fits).then_some(step)
     }
+}
+
+/// Whether a datagram looks like a probe, of whatever attempt: only that attempt's keys tell.
+#[must_use]
+pub fn is_like_probe(bytes: &[u8]) -> bool {
+    bytes.len() == PROBE_BYTES && bytes.starts_with(&MAGIC)
 }
 
 const KIND_ASK: u8 = 1;

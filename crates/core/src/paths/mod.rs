@@ -25,6 +25,8 @@ pub enum Rung {
     Lan,
     /// Direct through NATs or over the internet.
     Direct,
+    /// Direct through a NAT that ordinary hole punching does not pass: by guessing its ports ([`crate::nat`]).
+    Punched,
     /// Through a relay that sees ciphertext only.
     Relayed,
     /// Message by message over several hops. No link goes this way.
@@ -35,8 +37,8 @@ pub enum Rung {
 
 impl Rung {
     /// All of them, the best first.
-    pub const ALL: [Self; 6] =
-        [Self::Local, Self::Lan, Self::Direct, Self::Relayed, Self::Mesh, Self::Stored];
+    pub const ALL: [Self; 7] =
+        [Self::Local, Self::Lan, Self::Direct, Self::Punched, Self::Relayed, Self::Mesh, Self::Stored];
 
     /// The word shown to people and in JSON.
     #[must_use]
@@ -45,6 +47,7 @@ impl Rung {
             Self::Local => "local",
             Self::Lan => "direct/lan",
             Self::Direct => "direct/wide",
+            Self::Punched => "punched",
             Self::Relayed => "relayed",
             Self::Mesh => "mesh",
             Self::Stored => "stored",
@@ -54,7 +57,7 @@ impl Rung {
     /// Whether the two devices speak to each other without a third.
     #[must_use]
     pub const fn is_direct(self) -> bool {
-        matches!(self, Self::Local | Self::Lan | Self::Direct)
+        matches!(self, Self::Local | Self::Lan | Self::Direct | Self::Punched)
     }
 }
 

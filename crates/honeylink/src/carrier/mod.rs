@@ -8,8 +8,10 @@ pub(crate) mod flow;
 pub(crate) mod gate;
 pub mod memory;
 mod paced;
+pub(crate) mod punched;
 pub(crate) mod quic;
 mod quic_meter;
+mod quic_stream;
 pub mod serial;
 mod slots;
 pub(crate) mod tcp;
@@ -43,8 +45,13 @@ pub const ALPN_MESH: &[u8] = b"honeylink/mesh/1";
 
 /// Label of the TLS exporter that binds a ceremony to its connection (RFC 5705, RFC 8446 section 7.5).
 const BINDING_LABEL: &[u8] = b"EXPORTER-honeylink-channel-binding-1";
+/// Label of the exporter that gives two devices the keys of their probes (NAT-W6 of `docs/wire/nat.md`).
+const NAT_LABEL: &[u8] = b"EXPORTER-honeylink-nat";
 /// Label of the exporter that gives two devices the root of a mesh ratchet (ME-K7 of `docs/wire/mesh.md`).
 const MESH_ROOT_LABEL: &[u8] = b"EXPORTER-honeylink-mesh-root";
+
+/// ALPN of connections that bring a path through a punched hole with them, and carry nothing.
+pub const ALPN_PUNCH: &[u8] = b"honeylink/punch/1";
 
 /// Which side opened a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,6 +260,14 @@ impl Conn {
         }
     }
 
+    /// 32 bytes that only the two ends of this connection know, for the keys of probes and nothing else.
+    pub(crate) fn nat_secret(&self) -> Result<zeroize::Zeroizing<[u8; 32]>, ConnLost> {
+        match self {
+            Self::Quic(c) => c.export(NAT_LABEL).map(zeroize::Zeroizing::new),
+            Self::Memory(_) | Self::Tcp(_) => Err(ConnLost::Transport("there is no NAT on this way".into())),
+        }
+    }
+
     /// The network address of the other side, where there is one.
     pub(crate) fn remote_addr(&self) -> Option<SocketAddr> {
         match self {
@@ -320,7 +335,7 @@ pub struct SendStream {
 #[derive(Debug)]
 pub(crate) enum SendWay {
     /// Over QUIC.
-    Quic(quic::QuicSend),
+    Quic(quic_stream::QuicSend),
     /// Inside the process.
     Memory(memory::MemorySend),
     /// Over TCP; only ever the one of a mesh port.
@@ -503,7 +518,7 @@ impl AsyncWrite for SendStream {
 pub enum RecvStream {
     /// Over QUIC.
     #[doc(hidden)]
-    Quic(quic::QuicRecv),
+    Quic(quic_stream::QuicRecv),
     /// Inside the process.
     #[doc(hidden)]
     Memory(memory::MemoryRecv),

@@ -5,9 +5,7 @@
 //! the loopback addresses.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,11 +16,12 @@ use iroh::endpoint::{
     VarInt, presets,
 };
 use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::gate::Gate;
 use super::paced::{Gauge, Pacing};
+use super::punched::{HoleAddr, Holes, Kind, preference::Preference};
 use super::quic_meter::Meter;
+use super::quic_stream::{QuicRecv, QuicSend};
 use super::slots::{Slots, Source};
 use super::{BINDING_LABEL, ConnLost, PathReport, RecvStream, Rung, SendStream, SendWay, Side};
 use crate::clock::Clock;
@@ -87,6 +86,7 @@ pub(crate) struct QuicCarrier {
     meter: Meter,
     alpns: Vec<Vec<u8>>,
     slots: Slots,
+    holes: Holes,
     /// In a simulation, the place on its network.
     #[cfg(feature = "testing")]
     wire: Option<QuicWire>,
@@ -101,6 +101,11 @@ impl QuicCarrier {
     ) -> Result<Self, BindError> {
         let refused = |reason: String| BindError::Socket { port, reason };
         let mut builder = offline(key, alpns.clone())?;
+        let holes = Holes::default();
+        if reach == Reach::Wide {
+            builder =
+                builder.add_custom_transport(Arc::new(holes.clone())).path_selector(Arc::new(Preference));
+        }
         let port = if port == 0 { free_port(reach)? } else { port };
         let (v4, v6) = match reach {
             Reach::Loopback => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
@@ -125,6 +130,7 @@ impl QuicCarrier {
             meter: Meter::default(),
             alpns,
             slots: Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX),
+            holes,
             #[cfg(feature = "testing")]
             wire: None,
         })
@@ -141,7 +147,8 @@ impl QuicCarrier {
         let endpoint = builder.bind().await;
         let endpoint = endpoint.map_err(|e| BindError::Socket { port: 0, reason: format!("{e:#}") })?;
         let slots = Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX);
-        Ok(Self { endpoint, reach: Reach::Wide, meter: Meter::default(), alpns, slots, wire: Some(wire) })
+        let (reach, meter, holes) = (Reach::Wide, Meter::default(), Holes::default());
+        Ok(Self { endpoint, reach, meter, alpns, slots, holes, wire: Some(wire) })
     }
 
     /// Whether devices are found by their key alone.
@@ -151,6 +158,11 @@ impl QuicCarrier {
         #[cfg(not(feature = "testing"))]
         let simulated = false;
         simulated
+    }
+
+    /// Whether somebody passes packets on to the device.
+    pub(crate) fn is_forwarded(&self, peer: DeviceId) -> bool {
+        self.holes.remote(&HoleAddr { kind: Kind::Forwarded, peer }).is_some()
     }
 
     /// The addresses of the sockets, as bound.
@@ -173,10 +185,25 @@ impl QuicCarrier {
         for addr in addrs {
             target = target.with_ip_addr(*addr);
         }
+        let forwarded = HoleAddr { kind: Kind::Forwarded, peer };
+        if self.holes.remote(&forwarded).is_some() {
+            target.addrs.insert(iroh::TransportAddr::Custom(forwarded.to_custom()));
+        }
         #[cfg(feature = "testing")]
         if let Some(wire) = &self.wire {
             target = EndpointAddr::from_parts(id, wire.target(&peer));
         }
+        self.dial(target, alpn).await
+    }
+
+    /// Dials a device through a hole that was punched to it, and nowhere else if iroh can help it.
+    pub(crate) async fn connect_punched(&self, peer: DeviceId, alpn: &[u8]) -> Result<QuicConn, ConnLost> {
+        let id = EndpointId::from_bytes(peer.as_bytes()).map_err(|e| ConnLost::Transport(e.to_string()))?;
+        let hole = iroh::TransportAddr::Custom(HoleAddr::punched(peer).to_custom());
+        self.dial(EndpointAddr::from_parts(id, [hole]), alpn).await
+    }
+
+    async fn dial(&self, target: EndpointAddr, alpn: &[u8]) -> Result<QuicConn, ConnLost> {
         let gauge = Gauge::new();
         let options = ConnectOptions::new().with_transport_config(transport_config(&gauge));
         let connecting = async {
@@ -185,8 +212,9 @@ impl QuicCarrier {
             connecting.await.map_err(|e| ConnLost::Transport(format!("{e:#}")))
         };
         match tokio::time::timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(conn)) => QuicConn::counted(conn, gauge, &self.meter)
-                .ok_or_else(|| ConnLost::Transport("unusable key".into())),
+            Ok(Ok(conn)) => {
+                QuicConn::counted(conn, gauge, self).ok_or_else(|| ConnLost::Transport("unusable key".into()))
+            }
             Ok(Err(lost)) => Err(lost),
             Err(_) => Err(ConnLost::TimedOut),
         }
@@ -201,7 +229,7 @@ impl QuicCarrier {
         let (incoming, slot) = loop {
             let incoming = self.endpoint.accept().await?;
             let from = incoming.remote_addr();
-            if !answers(self.reach, &from) {
+            if !answers(self.reach, &from) || self.is_detour(&from) {
                 // Not even refused: a refusal is a packet too, and would leave the network this node keeps to.
                 incoming.ignore();
             } else if self.slots.is_crowded() && !incoming.remote_addr_validated() {
@@ -214,20 +242,44 @@ impl QuicCarrier {
                 incoming.ignore();
             }
         };
-        let meter = self.meter.clone();
+        let carrier = self.clone();
         let gauge = Gauge::new();
         let config = self.endpoint.create_server_config_builder(self.alpns.clone());
         let config = Arc::new(config.set_transport_config(transport_config(&gauge)).build());
+        let hole = hole_of(&incoming.remote_addr());
         Some(async move {
             let _slot = slot;
             let accepting =
                 incoming.accept_with(config).map_err(|e| ConnLost::Transport(format!("{e:#}")))?;
             let conn = accepting.await.map_err(|e| ConnLost::Transport(format!("{e:#}")))?;
             let alpn = conn.alpn().to_vec();
-            let conn = QuicConn::counted(conn, gauge, &meter)
+            let conn = QuicConn::counted(conn, gauge, &carrier)
                 .ok_or_else(|| ConnLost::Transport("unusable key".into()))?;
+            if let Some(hole) = hole {
+                if hole.peer != conn.peer {
+                    conn.close(super::code::VIOLATION, "this hole leads to another device");
+                    return Err(ConnLost::Transport("a stranger behind a hole".into()));
+                }
+                carrier.holes.arrived(&hole.peer);
+            }
             Ok((conn, alpn))
         })
+    }
+
+    /// Whether somebody who is to dial through a hole does it some other way at the same time. Only the first packet that is
+    /// answered makes a path, and that shall be the hole.
+    fn is_detour(&self, from: &IncomingAddr) -> bool {
+        let peer = if let IncomingAddr::Relay { endpoint_id, .. } = from {
+            DeviceId::from_bytes(*endpoint_id.as_bytes()).ok()
+        } else {
+            hole_of(from).filter(|hole| hole.kind == Kind::Forwarded).map(|hole| hole.peer)
+        };
+        peer.is_some_and(|peer| self.holes.expects(&peer))
+    }
+
+    /// The sockets beside iroh's own.
+    pub(crate) fn holes(&self) -> &Holes {
+        &self.holes
     }
 
     /// What went over this carrier's connections so far.
@@ -241,7 +293,7 @@ impl QuicCarrier {
 }
 
 /// What every endpoint has in common: our cryptography and identity, no relay, no lookup, and no socket yet.
-fn offline(key: &SecretKey, alpns: Vec<Vec<u8>>) -> Result<iroh::endpoint::Builder, BindError> {
+pub(super) fn offline(key: &SecretKey, alpns: Vec<Vec<u8>>) -> Result<iroh::endpoint::Builder, BindError> {
     Ok(Endpoint::builder(presets::Empty)
         .crypto_provider(crate::crypto::provider()?)
         .secret_key(iroh::SecretKey::from_bytes(&key.to_bytes()))
@@ -252,16 +304,21 @@ fn offline(key: &SecretKey, alpns: Vec<Vec<u8>>) -> Result<iroh::endpoint::Build
 }
 
 /// Whose place a handshake takes.
-#[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
 fn source(from: &IncomingAddr) -> Source {
     match from {
         IncomingAddr::Ip(from) => Source::network(from.ip()),
         IncomingAddr::Relay { endpoint_id, .. } => {
             DeviceId::from_bytes(*endpoint_id.as_bytes()).map_or(Source::Unnamed, Source::Relayed)
         }
-        // The simulated network, and kinds that a later version of the library may bring.
+        IncomingAddr::Custom(_) => hole_of(from).map_or(Source::Unnamed, |hole| Source::Relayed(hole.peer)),
+        // Kinds that a later version of the library may bring.
         _ => Source::Unnamed,
     }
+}
+
+fn hole_of(from: &IncomingAddr) -> Option<HoleAddr> {
+    let IncomingAddr::Custom(addr) = from else { return None };
+    HoleAddr::from_custom(addr)
 }
 
 /// Whether a stranger at this address is answered at all: a socket bound to every address hears the whole internet on a
@@ -314,22 +371,23 @@ pub(crate) struct QuicConn {
     peer: DeviceId,
     gauge: Arc<Gauge>,
     gate: Arc<Gate>,
+    holes: Holes,
 }
 
 impl QuicConn {
-    fn counted(conn: Connection, gauge: Arc<Gauge>, meter: &Meter) -> Option<Self> {
-        meter.follow(&conn);
-        Self::new(conn, gauge)
+    fn counted(conn: Connection, gauge: Arc<Gauge>, carrier: &QuicCarrier) -> Option<Self> {
+        carrier.meter.follow(&conn);
+        Self::new(conn, gauge, carrier.holes.clone())
     }
 
-    fn new(inner: Connection, gauge: Arc<Gauge>) -> Option<Self> {
+    fn new(inner: Connection, gauge: Arc<Gauge>, holes: Holes) -> Option<Self> {
         let peer = DeviceId::from_bytes(*inner.remote_id().as_bytes()).ok()?;
         let gate = Gate::new(Clock::start(), Some(gauge.clone()));
-        Some(Self { inner, peer, gauge, gate })
+        Some(Self { inner, peer, gauge, gate, holes })
     }
 
     fn recv(&self, inner: iroh::endpoint::RecvStream) -> RecvStream {
-        RecvStream::Quic(QuicRecv { inner, gauge: self.gauge.clone() })
+        RecvStream::Quic(QuicRecv::new(inner, self.gauge.clone()))
     }
 
     pub(super) fn gate(&self) -> &Arc<Gate> {
@@ -389,7 +447,7 @@ impl QuicConn {
                 } else {
                     stats.lost_packets as f64 / stats.sent_packets as f64
                 };
-                let (rung, remote) = describe(path.remote_addr(), &here);
+                let (rung, remote) = self.describe(path.remote_addr(), &here);
                 PathReport {
                     rung,
                     carrier: "iroh",
@@ -401,8 +459,29 @@ impl QuicConn {
                 }
             })
             .collect();
+        // None is selected while there are only paths that others pass on (see `punched::preference`): one of them it is.
+        if !reports.iter().any(|report| report.selected)
+            && let Some(used) = reports.iter_mut().min_by_key(|report| (report.rung, report.rtt))
+        {
+            used.selected = true;
+        }
         reports.sort_by_key(|report| !report.selected);
         reports
+    }
+
+    fn describe(&self, addr: &iroh::TransportAddr, here: &[Interface]) -> (Rung, String) {
+        if let iroh::TransportAddr::Custom(custom) = addr
+            && let Some(hole) = HoleAddr::from_custom(custom)
+        {
+            let rung = match hole.kind {
+                Kind::Punched => Rung::Punched,
+                Kind::Forwarded => Rung::Relayed,
+            };
+            let remote =
+                self.holes.remote(&hole).map_or_else(|| "closed".to_owned(), |addr| addr.to_string());
+            return (rung, remote);
+        }
+        describe(addr, here)
     }
 
     pub(super) fn path_events(&self) -> iroh::endpoint::PathEventStream {
@@ -503,118 +582,6 @@ fn lost(error: &ConnectionError) -> ConnLost {
 pub(super) fn printable(bytes: &[u8]) -> String {
     let end = bytes.len().min(honeylink_core::limits::REASON_BYTES_MAX);
     String::from_utf8_lossy(&bytes[..end]).chars().filter(|c| !c.is_control()).collect()
-}
-
-/// The sending half of a QUIC stream. Dropped without `finish`, it is reset: QUIC itself would finish it, and the other
-/// side would take what it has for the whole.
-#[derive(Debug)]
-pub(crate) struct QuicSend {
-    inner: iroh::endpoint::SendStream,
-    finished: bool,
-}
-
-impl Drop for QuicSend {
-    fn drop(&mut self) {
-        if !self.finished {
-            self.reset();
-        }
-    }
-}
-
-impl QuicSend {
-    fn new(inner: iroh::endpoint::SendStream) -> Self {
-        Self { inner, finished: false }
-    }
-
-    pub(super) fn poll_write_chunk(
-        &mut self,
-        cx: &mut Context<'_>,
-        chunk: &mut Bytes,
-    ) -> Poll<std::io::Result<()>> {
-        let mut rest = std::slice::from_mut(chunk);
-        let written = {
-            // Dropping it while it is pending loses nothing: it has taken nothing then.
-            let writing = std::pin::pin!(self.inner.write_many_chunks(&mut rest));
-            ready!(writing.poll(cx))
-        };
-        if rest.is_empty() {
-            chunk.clear();
-        }
-        written.map(|_| ()).map_err(std::io::Error::from).into()
-    }
-
-    pub(super) fn reset(&mut self) {
-        // Already closed is what the caller wants.
-        let _ = self.inner.reset(VarInt::from_u32(super::code::DONE));
-    }
-
-    pub(super) async fn finished(&mut self) -> std::io::Result<()> {
-        match self.inner.stopped().await {
-            Ok(None) => Ok(()),
-            Ok(Some(_)) => Err(std::io::Error::new(
-                std::io::ErrorKind::BrokenPipe,
-                "the other device stopped reading the stream",
-            )),
-            Err(error) => Err(std::io::Error::new(std::io::ErrorKind::ConnectionReset, error)),
-        }
-    }
-
-    pub(super) fn set_priority(&self, priority: u8) {
-        // Fails only on a stream that is closed, which needs no priority.
-        let _ = self.inner.set_priority(i32::from(priority));
-    }
-}
-
-impl AsyncWrite for QuicSend {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        AsyncWrite::poll_write(Pin::new(&mut self.inner), cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        AsyncWrite::poll_flush(Pin::new(&mut self.inner), cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        self.finished = true;
-        AsyncWrite::poll_shutdown(Pin::new(&mut self.inner), cx)
-    }
-}
-
-/// The receiving half of a QUIC stream.
-#[derive(Debug)]
-pub struct QuicRecv {
-    inner: iroh::endpoint::RecvStream,
-    gauge: Arc<Gauge>,
-}
-
-impl QuicRecv {
-    pub(super) async fn read_chunk(&mut self, max: usize) -> std::io::Result<Option<Bytes>> {
-        let chunk = self.inner.read_chunk(max).await.map_err(std::io::Error::from)?;
-        self.gauge.receive(chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
-        Ok(chunk)
-    }
-
-    pub(super) fn stop(&mut self) {
-        // Already finished is what the caller wants.
-        let _ = self.inner.stop(VarInt::from_u32(super::code::DONE));
-    }
-}
-
-impl AsyncRead for QuicRecv {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(AsyncRead::poll_read(Pin::new(&mut self.inner), cx, buf))?;
-        self.gauge.receive((buf.filled().len() - before) as u64);
-        Poll::Ready(Ok(()))
-    }
 }
 
 #[cfg(test)]

@@ -15,7 +15,9 @@ use tokio::sync::mpsc;
 
 use super::Inner;
 use super::pool::NotInserted;
-use crate::carrier::{ALPN_LINK, ALPN_MESH, Conn, ConnLost, RecvStream, SendStream, code, memory};
+use crate::carrier::{
+    ALPN_LINK, ALPN_MESH, ALPN_PUNCH, Conn, ConnLost, RecvStream, SendStream, code, memory,
+};
 use crate::link::driver::{Carriage, drive_responder};
 use crate::link::shared::LinkShared;
 use crate::link::{Inbound, Link, Stream};
@@ -114,12 +116,13 @@ async fn accept_tcp(inner: &Arc<Inner>, listener: &TcpListener) {
 /// A connection finished its handshake: does this device know the peer?
 fn arrived(inner: &Arc<Inner>, conn: Conn, alpn: &[u8]) {
     let peer = conn.peer();
-    if alpn != ALPN_LINK && alpn != ALPN_MESH {
+    if alpn != ALPN_LINK && alpn != ALPN_MESH && alpn != ALPN_PUNCH {
         inner.pairing_arrived(conn);
         return;
     }
     match inner.store.trust().trust(&peer) {
         Some(trust) if trust.is_trusted() && alpn == ALPN_MESH => inner.mesh_arrived(conn),
+        Some(trust) if trust.is_trusted() && alpn == ALPN_PUNCH => inner.guide_arrived(conn),
         Some(trust) if trust.is_trusted() => inner.adopt(conn),
         Some(crate::store::Trust::Revoked) => {
             inner.audit_rejected(peer, "revoked");
@@ -166,6 +169,7 @@ pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
         lost = datagrams => lost,
         lost = conn.closed() => lost,
         () = inner.watch_ways(&conn) => ConnLost::ByUs,
+        () = inner.keep_punching(&conn) => ConnLost::ByUs,
         () = conn.gate().run(&conn) => ConnLost::ByUs,
         () = inner.stop.cancelled() => {
             // The links are still saying goodbye on this connection; it is closed after them.
@@ -180,6 +184,7 @@ pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
         }
     };
     inner.pool.remove_lost(&conn.peer());
+    inner.close_hole(&conn.peer());
     inner.note_ways(&conn.peer());
     tracing::debug!(peer = %conn.peer().short(), %lost, "connection ended");
 }
@@ -242,6 +247,7 @@ async fn serve_stream(
                 link.serve_policies(&conn, &mut send, &mut recv).await;
             }
         }
+        StreamKind::Nat => inner.serve_nat(&conn, send, recv).await,
         StreamKind::Datagrams => {
             if let Some((link, _)) = inner.pool.link(&conn.peer(), &header.session) {
                 let opening = link.serve_datagrams(inbound, header.priority, send, recv);

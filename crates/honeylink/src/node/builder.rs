@@ -22,13 +22,14 @@ use super::{Carriers, Inner, Node, accept};
 use crate::carrier::memory::MemoryNetwork;
 use crate::carrier::quic::{BindError, QuicCarrier};
 use crate::carrier::tcp::{self, TcpCarrier};
-use crate::carrier::{ALPN_LINK, ALPN_MESH, ALPN_PAIR};
+use crate::carrier::{ALPN_LINK, ALPN_MESH, ALPN_PAIR, ALPN_PUNCH};
 use crate::clock::Clock;
 use crate::discovery::interfaces::{self, Interface};
 use crate::discovery::{
     Announcement, Capabilities, Config, Discovery, DiscoveryError, PairingHint, Scope, TxtRecord,
 };
 use crate::mesh::{MeshOptions, OpenRadioError, Start};
+use crate::nat::NatOptions;
 use crate::store::audit::AuditLog;
 use crate::store::home::{Home, HomeLayout};
 use crate::store::{OpenStoreError, Store};
@@ -115,6 +116,7 @@ pub struct NodeBuilder {
     session: SessionConfig,
     discovery: DiscoverySetting,
     mesh: Option<MeshOptions>,
+    nat: NatOptions,
     #[cfg(feature = "testing")]
     place: Option<Place>,
 }
@@ -214,6 +216,13 @@ impl NodeBuilder {
         self
     }
 
+    /// How NAT boxes are dealt with. Used only with [`Reach::Wide`]. Default: nobody is asked, so nothing is tried.
+    #[must_use]
+    pub fn nat(mut self, options: NatOptions) -> Self {
+        self.nat = options;
+        self
+    }
+
     /// How long a link waits for another connection before it gives up. Default 5 minutes.
     #[must_use]
     pub fn suspended_max(mut self, duration: Duration) -> Self {
@@ -267,8 +276,9 @@ impl NodeBuilder {
         self.check_message_limit()?;
         let mut rng = Rng::from_seed(self.seed()?);
         let (key, store, home) = self.open_state(&mut rng)?;
-        let alpns = [ALPN_LINK, ALPN_PAIR, ALPN_MESH];
-        let alpns = if self.mesh.is_some() { &alpns[..] } else { &alpns[..2] };
+        let mut alpns = vec![ALPN_LINK, ALPN_PAIR];
+        alpns.extend(self.mesh.is_some().then_some(ALPN_MESH));
+        alpns.extend((self.reach == Reach::Wide && self.nat.punch).then_some(ALPN_PUNCH));
         let id = key.id();
         let mut incoming = None;
         let mut listeners = Vec::new();
@@ -319,6 +329,7 @@ impl NodeBuilder {
             home,
             pool: Pool::new(id),
             way_book: super::ways::WayBook::default(),
+            nat: super::nat::NatDesk::new(self.nat),
             manual: Mutex::new(BTreeMap::new()),
             listeners: Listeners::default(),
             discovery,
@@ -338,6 +349,7 @@ impl NodeBuilder {
         inner.mark_known();
         inner.tasks.spawn(inner.clone().announce_desk());
         inner.tasks.spawn(inner.clone().watch_nearby());
+        inner.tasks.spawn(inner.clone().watch_nat());
         if let Some(mesh) = mesh {
             inner.tasks.spawn(inner.clone().keep_mesh(mesh.shared.clone()));
             inner.tasks.spawn(mesh.run(inner.stop.clone()));

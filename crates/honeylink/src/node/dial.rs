@@ -41,7 +41,7 @@ impl Inner {
         match &self.carriers {
             Carriers::Quic(quic) => {
                 let addrs = self.addresses(&peer);
-                if addrs.is_empty() && !quic.is_simulated() {
+                if addrs.is_empty() && !quic.is_simulated() && !quic.is_forwarded(peer) {
                     let why = "no address is known; is it switched on and on this network?";
                     return Err(ConnLost::Transport(why.into()));
                 }

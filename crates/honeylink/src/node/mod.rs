@@ -6,6 +6,7 @@ mod builder;
 mod dial;
 mod listen;
 mod mesh;
+mod nat;
 mod nearby;
 mod pairing;
 mod peers;
@@ -87,6 +88,7 @@ pub(crate) struct Inner {
     pool: Pool,
     /// Which way the bytes to each peer go.
     way_book: ways::WayBook,
+    nat: nat::NatDesk,
     /// Addresses given by hand or by ticket.
     manual: Mutex<BTreeMap<DeviceId, Vec<SocketAddr>>>,
     listeners: listen::Listeners,

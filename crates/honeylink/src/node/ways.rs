@@ -116,7 +116,7 @@ impl Inner {
         }
         let known = peers.entry(*peer).or_default();
         let Some(change) = known.observe(now, used, paths.iter().map(way)).cloned() else { return };
-        let reason = known.reason(self.hindrance()).map(|reason| reason.to_string());
+        let reason = known.reason(self.hindrance(peer)).map(|reason| reason.to_string());
         drop(peers);
         let to = change.to.as_ref().map(ToString::to_string).unwrap_or_default();
         tracing::info!(peer = %peer.short(), cause = change.cause.as_str(), to, "way changed");
@@ -128,7 +128,7 @@ impl Inner {
         let (now, wall) = (self.clock.now(), unix_ms());
         let peers = self.way_book.peers();
         let Some(known) = peers.get(peer) else { return Ways::default() };
-        let reason = |paths: &Paths| paths.reason(self.hindrance()).map(|reason| reason.to_string());
+        let reason = |paths: &Paths| paths.reason(self.hindrance(peer)).map(|reason| reason.to_string());
         let last = known.history().len();
         let history = known.history().enumerate().map(|(at, change)| WayChanged {
             peer: *peer,
@@ -146,11 +146,11 @@ impl Inner {
         }
     }
 
-    /// What keeps this node from better ways, as far as its settings tell.
-    fn hindrance(&self) -> Option<Hindrance> {
+    /// What keeps this node from better ways, as far as its settings and attempts tell.
+    fn hindrance(&self, peer: &DeviceId) -> Option<Hindrance> {
         match self.reach {
             Reach::Loopback | Reach::Lan => Some(Hindrance::KeepsToLan),
-            Reach::Wide => None,
+            Reach::Wide => self.nat.hindrance(peer),
         }
     }
 }

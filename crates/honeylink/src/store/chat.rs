@@ -7,7 +7,7 @@
 //!
 //! ```text
 //! state (1) id (16) at (varint, unix ms) text (text) rung (1: 0 unknown, 1 local, 2 direct/lan, 3 direct/wide, 4 relayed,
-//!                                                          5 mesh, 6 stored)
+//!                                                          5 mesh, 6 stored, 7 punched)
 //! ```
 
 use std::fmt;
@@ -359,6 +359,7 @@ fn encode(key: MessageKey, message: &NewMessage) -> Vec<u8> {
         Some(Rung::Relayed) => 4,
         Some(Rung::Mesh) => 5,
         Some(Rung::Stored) => 6,
+        Some(Rung::Punched) => 7,
     });
     record::seal(MESSAGES.name(), &key_bytes(key), RECORD_VERSION, &out)
 }
@@ -392,6 +393,7 @@ fn decode_body(reader: &mut Reader<'_>, version: u8) -> Result<NewMessage, Inval
             4 => Some(Rung::Relayed),
             5 => Some(Rung::Mesh),
             6 => Some(Rung::Stored),
+            7 => Some(Rung::Punched),
             _ => return Err(Invalid::Value { what: "rung" }),
         },
     };

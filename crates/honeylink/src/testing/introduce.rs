@@ -44,3 +44,18 @@ fn reachable(addr: std::net::SocketAddr) -> std::net::SocketAddr {
     };
     std::net::SocketAddr::new(ip, addr.port())
 }
+
+/// Lets a node reach another through somebody who passes datagrams on, at `by`: what a relay is to a test that has none.
+/// `socket` is what it is sent from and comes back to.
+///
+/// # Errors
+/// If the socket cannot carry QUIC, or the node's reach is not wide.
+#[cfg(feature = "testing")]
+pub fn pass_on(
+    node: &Node,
+    peer: DeviceId,
+    socket: std::sync::Arc<tokio::net::UdpSocket>,
+    by: std::net::SocketAddr,
+) -> std::io::Result<()> {
+    node.add_forwarder(peer, socket, by)
+}

@@ -12,6 +12,8 @@ pub mod network;
 #[doc(hidden)]
 pub mod virtual_time;
 
+#[cfg(feature = "testing")]
+pub use introduce::pass_on;
 pub use introduce::{device_id, introduce};
 #[cfg(feature = "testing")]
 pub use network::{

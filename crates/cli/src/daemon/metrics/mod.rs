@@ -117,7 +117,7 @@ fn node(out: &mut Samples, daemon: &Daemon, look: &Look) {
     out.size("honeylink_devices_nearby", &[], node.nearby_now().len());
     out.size("honeylink_transfers_running", &[], daemon.transfers_running());
     let connected = node.connected();
-    for rung in [Rung::Local, Rung::Lan, Rung::Direct, Rung::Relayed] {
+    for rung in [Rung::Local, Rung::Lan, Rung::Direct, Rung::Punched, Rung::Relayed] {
         let there = connected.iter().filter(|peer| peer.paths.first().is_some_and(|path| path.rung == rung));
         out.size("honeylink_connections", &[("rung", rung.as_str())], there.count());
     }
