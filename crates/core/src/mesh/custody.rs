@@ -232,7 +232,7 @@ impl Custody {
         if let Some(receipt) = self.done.find(at.now, &name) {
             return Ok(Taken::Finished { receipt: receipt.clone() });
         }
-        // A source that repeats a frame later says a shorter time to keep it, which makes it another frame.
+        // With another wish for a receipt, or sealed afresh, it is another frame and the same message.
         let same = |held: &&mut Held| held.name() == name && held.seq == deposit.seq;
         if let Some(held) = self.held.values_mut().find(same) {
             // Whoever asked last is told; the share stays with who deposited first.
@@ -318,6 +318,12 @@ impl Custody {
         let due = self.held.iter().filter(|(_, held)| held.next_at <= now && held.ends_at > now);
         due.min_by_key(|(id, held)| (core::cmp::Reverse(held.priority), held.next_at, **id))
             .map(|(id, _)| *id)
+    }
+
+    /// How much longer the frame of this name is worth delivering.
+    #[must_use]
+    pub fn left(&self, now: Time, id: &FrameId) -> Duration {
+        self.held.get(id).map_or(Duration::ZERO, |held| held.ends_at.saturating_since(now))
     }
 
     /// The frame of this name, with its target and how urgent it is.

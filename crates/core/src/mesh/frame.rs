@@ -2,7 +2,8 @@
 //!
 //! Radio is why they look like this. At SF12 a byte is 33 ms on air, so hints stand in for addresses, one MAC of
 //! eight bytes proves both origin and integrity, and nothing says twice what a receiver knows. All integers are
-//! big-endian. What each hop rewrites comes first (see [`super::raw`]), then what only the origin may say.
+//! big-endian. What each hop rewrites comes first (see [`super::raw`]), then what only the origin may say; but for the
+//! keeping time, which is in few frames.
 //!
 //! ```text
 //! 1  announce with key     1h | prev 2, cost | key 32, seq 20 bit, caps 4 bit, signature 64                 103
@@ -35,16 +36,14 @@ use bytes::Bytes;
 pub(super) use codec::seq_caps_bytes;
 
 use super::hint::{Address, Far, Near, Tag};
-pub use super::raw::{FrameId, Kind, MAC_BYTES, Mac, Rewrite, identity, rewrite};
+pub use super::raw::{
+    FRAGMENT_HEADER_BYTES, FrameId, KEEP_BYTES, Kind, MAC_BYTES, Mac, Rewrite, identity, rewrite, rewrite_keep,
+};
 pub use super::units::{Caps, Cost, FragmentSet, Hop, Keep, Priority, Ring, Seq20};
 use crate::limits::{MESH_FRAME_BYTES_MAX, MESH_RADIO_FRAME_BYTES_MAX};
 
 /// Bytes of a [`Data`] frame around its payload, without a fragment header.
 pub const DATA_OVERHEAD_BYTES: usize = 24;
-/// Bytes that the leave to keep a frame adds.
-pub const KEEP_BYTES: usize = 1;
-/// Bytes that a fragment header adds.
-pub const FRAGMENT_HEADER_BYTES: usize = 3;
 
 /// What a frame came in by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -159,7 +158,8 @@ pub struct Data {
     pub ratcheted: bool,
     /// Set if the message did not fit one frame.
     pub fragment: Option<Fragment>,
-    /// Set if store nodes may keep it, and for how long.
+    /// Set if store nodes may keep it, and for how much longer: whoever kept it says what is left. Counts as none for the
+    /// MAC, so it is a hint as what hops say is.
     pub keep: Option<Keep>,
     /// Ciphertext; before sealing and after opening, plaintext.
     pub payload: Bytes,

@@ -228,9 +228,8 @@ impl DataKeys {
 #[expect(clippy::expect_used, reason = "HMAC takes a key of any length")]
 fn mac_of(key: &[u8; 32], frame: &[u8]) -> Mac {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
-    if let Some((first, fixed)) = maced_part(frame) {
-        mac.update(&[first]);
-        mac.update(fixed);
+    if let Some(fixed) = maced_part(frame) {
+        fixed.parts().for_each(|part| mac.update(part));
     }
     let mut tag = mac.finalize().into_bytes();
     let mut out = [0; MAC_BYTES];

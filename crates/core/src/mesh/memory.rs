@@ -55,6 +55,8 @@ pub(super) struct Crumb {
     pub(super) broken_at: Option<Time>,
     /// When this device said last that it could not.
     pub(super) said_at: Option<Time>,
+    /// Whether word went back that somebody keeps it, since it came last.
+    pub(super) kept: bool,
 }
 
 /// What was heard lately.
@@ -128,12 +130,12 @@ impl Memory {
         from: (PortId, Near),
     ) {
         if let Some(known) = self.crumbs.find_mut(now, &(source, seq)) {
-            (known.data, known.from) = (data, from);
+            (known.data, known.from, known.kept) = (data, from, false);
         } else {
             self.crumbs.insert(
                 now,
                 (source, seq),
-                Crumb { data, from, receipt: None, broken_at: None, said_at: None },
+                Crumb { data, from, receipt: None, broken_at: None, said_at: None, kept: false },
             );
         }
     }
@@ -142,9 +144,10 @@ impl Memory {
         self.crumbs.find_mut(now, &(source, seq))
     }
 
-    /// Who sent a frame here.
-    pub(super) fn way_back(&self, data: &FrameId) -> Option<(PortId, Near)> {
-        self.crumbs.iter().find(|(_, crumb)| crumb.data == *data).map(|(_, crumb)| crumb.from)
+    /// Of which message a frame is, and who sent it here.
+    pub(super) fn way_back(&self, data: &FrameId) -> Option<((Far, u32), (PortId, Near))> {
+        let (message, crumb) = self.crumbs.iter().find(|(_, crumb)| crumb.data == *data)?;
+        Some((*message, crumb.from))
     }
 
     pub(super) fn len(&self) -> usize {

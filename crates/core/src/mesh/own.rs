@@ -11,6 +11,7 @@ use super::line::within;
 use super::machine::Mesh;
 use super::messages::{BLIND_TRIES_MAX, State};
 use super::outbox::{Numbers, Refused};
+use super::pass::keeping;
 use super::receive::Heard;
 use super::records::Mark;
 use super::replay::NoNumber;
@@ -137,17 +138,17 @@ impl Mesh {
     }
 
     /// Makes the frame of a message. The first try says nothing of keeping it: most messages arrive, and the byte is saved.
-    /// Later ones do, and stay the same as long as what they say is true. False if it has to wait for the disk.
+    /// Later ones say how much is left of the message's lifetime. False if it has to wait for the disk.
     pub(super) fn seal(&mut self, now: Time, id: u64, keep: bool) -> bool {
         let Some(flight) = self.messages.get(id) else { return false };
         let left = flight.expires.saturating_since(now);
         let keep = keep && flight.receipt && left >= KEEP_MIN;
-        let holds =
-            if keep { flight.keep.is_some_and(|said| said.span() <= left) } else { flight.keep.is_none() };
-        if holds && !flight.frame.is_empty() {
+        let keep = keep.then(|| Keep::at_most(left));
+        if keep.is_some() == flight.keep.is_some() && !flight.frame.is_empty() {
+            flight.frame = keeping(&flight.frame, left);
+            flight.keep = keep;
             return true;
         }
-        let keep = keep.then(|| Keep::at_most(left));
         let (src, prev) = (self.me.far, self.me.near);
         let Some(message) = self.messages.message(id) else { return false };
         let Some(Numbers { first, .. }) = message.numbers else { return false };

@@ -5,7 +5,9 @@ use core::time::Duration;
 
 use super::event::{Dropped, Output};
 use super::forward::{Again, Passage};
-use super::frame::{Frame, FrameId, Hop, HopAck, Kind, PortKind, Priority, Rewrite, RouteError, rewrite};
+use super::frame::{
+    Frame, FrameId, Hop, HopAck, Keep, Kind, PortKind, Priority, Rewrite, RouteError, rewrite, rewrite_keep,
+};
 use super::hint::Near;
 use super::line::{Purpose, Turn, within};
 use super::machine::Mesh;
@@ -301,6 +303,13 @@ impl Mesh {
         let ack = Frame::HopAck(HopAck { next: prev, prev: self.me.near, frame: [a, b, c, d] });
         self.once(now, port, &ack);
     }
+}
+
+/// The frame with what is left of its keeping time, if it may be kept.
+pub(super) fn keeping(frame: &Bytes, left: Duration) -> Bytes {
+    let mut bytes = BytesMut::from(&frame[..]);
+    rewrite_keep(&mut bytes, Keep::at_most(left));
+    bytes.freeze()
 }
 
 pub(super) fn rewritten(frame: &Bytes, to: &Rewrite) -> Option<Bytes> {

@@ -7,7 +7,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::hint::Near;
-use super::units::{Cost, Hop};
+use super::units::{Cost, Hop, Keep};
 use crate::limits::{MESH_ANNOUNCE_HOPS_MAX, MESH_HOPS_MAX};
 use crate::wire::Invalid;
 
@@ -16,6 +16,17 @@ pub const MAC_BYTES: usize = 8;
 
 /// A truncated MAC as it stands at the end of a frame.
 pub type Mac = [u8; MAC_BYTES];
+
+/// Flag of data: a fragment header follows.
+pub(super) const FLAG_FRAGMENT: u8 = 1;
+/// Flag of data: it may be kept, and a byte says for how long.
+pub(super) const FLAG_KEEP: u8 = 8;
+/// Bytes of data before its fragment header, keeping time and payload.
+const DATA_HEAD_BYTES: usize = 16;
+/// Bytes that a fragment header adds.
+pub const FRAGMENT_HEADER_BYTES: usize = 3;
+/// Bytes that the leave to keep a frame adds.
+pub const KEEP_BYTES: usize = 1;
 
 /// Tells one frame from every other: a hash of what its origin fixed, MAC included. Copies that came over different ways
 /// have the same; a copy that somebody changed has another, so it cannot make relays drop the true one.
@@ -220,11 +231,53 @@ fn put(frame: &mut [u8], at: Option<u8>, bytes: &[u8]) {
     }
 }
 
+/// Writes how much longer a frame may be kept, where its origin gave leave to keep it; else nothing (ME-D1).
+pub fn rewrite_keep(frame: &mut [u8], keep: Keep) {
+    if let Some(place) = keep_at(frame).and_then(|at| frame.get_mut(at)) {
+        *place = keep.0;
+    }
+}
+
+/// Where the keeping time of an encoded frame stands, if it has one. It is the one field behind the front that others than
+/// the origin write: only who keeps a frame does, and most frames have none.
+fn keep_at(frame: &[u8]) -> Option<usize> {
+    let first = *frame.first()?;
+    let kept = Kind::of(first)? == Kind::Data && first & FLAG_KEEP != 0;
+    let header = if first & FLAG_FRAGMENT == 0 { 0 } else { FRAGMENT_HEADER_BYTES };
+    kept.then_some(DATA_HEAD_BYTES + header)
+}
+
+/// What the origin of a frame fixed, as it counts for identities and MACs.
+#[derive(Clone, Copy, Debug)]
+pub struct Fixed<'a> {
+    first: u8,
+    parts: [&'a [u8]; 3],
+}
+
+impl<'a> Fixed<'a> {
+    /// All of it, in order.
+    pub fn parts(&self) -> impl Iterator<Item = &[u8]> {
+        core::iter::once(core::slice::from_ref(&self.first)).chain(self.parts)
+    }
+
+    fn of(frame: &'a [u8], to: usize) -> Option<Self> {
+        let first = *frame.first()?;
+        let kind = Kind::of(first)?;
+        let from = usize::from(kind.layout().fixed);
+        let parts = match keep_at(frame) {
+            // What is left of it changes on the way, and so it counts as none.
+            Some(at) => [frame.get(from..at)?, &[0], frame.get(at + KEEP_BYTES..to)?],
+            None => [frame.get(from..to)?, &[], &[]],
+        };
+        Some(Self { first: first_as_fixed(kind, first), parts })
+    }
+}
+
 /// The [`FrameId`] of an encoded frame (ME-F5); `None` if the bytes are no frame.
 #[must_use]
 pub fn identity(frame: &[u8]) -> Option<FrameId> {
-    let (first, fixed) = fixed_part(frame)?;
-    let digest = Sha256::new().chain_update([first]).chain_update(fixed).finalize();
+    let fixed = Fixed::of(frame, frame.len())?;
+    let digest = fixed.parts().fold(Sha256::new(), |sum, part| sum.chain_update(part)).finalize();
     let mut id = FrameId::default();
     id.copy_from_slice(&digest[..8]);
     Some(id)
@@ -232,19 +285,16 @@ pub fn identity(frame: &[u8]) -> Option<FrameId> {
 
 /// What a MAC covers: the first byte and the fixed part without the MAC itself. `None` if the frame has no MAC.
 #[must_use]
-pub fn maced_part(frame: &[u8]) -> Option<(u8, &[u8])> {
-    let (first, fixed) = fixed_part(frame)?;
-    if !Kind::of(first)?.layout().mac {
+pub fn maced_part(frame: &[u8]) -> Option<Fixed<'_>> {
+    if !Kind::of(*frame.first()?)?.layout().mac {
         return None;
     }
-    Some((first, fixed.get(..fixed.len().checked_sub(MAC_BYTES)?)?))
+    Fixed::of(frame, frame.len().checked_sub(MAC_BYTES)?)
 }
 
-fn fixed_part(frame: &[u8]) -> Option<(u8, &[u8])> {
-    let first = *frame.first()?;
-    let kind = Kind::of(first)?;
-    let fixed = frame.get(usize::from(kind.layout().fixed)..)?;
-    let first = match kind {
+/// The first byte without what changes on the way.
+const fn first_as_fixed(kind: Kind, first: u8) -> u8 {
+    match kind {
         Kind::AnnounceKey | Kind::AnnounceAnchor | Kind::Beacon => first & 0xf0,
         // A relay turns one form into the other; the question stays the same.
         Kind::RoutedRequest => ((Kind::RouteRequest as u8) << 4) | (first & 0x0f),
@@ -258,6 +308,5 @@ fn fixed_part(frame: &[u8]) -> Option<(u8, &[u8])> {
         | Kind::CustodyAccepted
         | Kind::HopAck
         | Kind::IpControl => first,
-    };
-    Some((first, fixed))
+    }
 }

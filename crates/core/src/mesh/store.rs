@@ -28,7 +28,7 @@ use super::hint::{Address, Far, Near};
 use super::keys::Pairwise;
 use super::line::{Purpose, Turn, within};
 use super::machine::Mesh;
-use super::pass::rewritten;
+use super::pass::{keeping, rewritten};
 use super::port::PortId;
 use super::receive::Heard;
 use super::spread::patience;
@@ -278,7 +278,10 @@ impl Mesh {
                 self.out.push(Output::Progress { id, step: Step::Stored });
             }
         } else if !self.custody.handed_on(&frame, &mut self.journal)
-            && let Some(back) = back.filter(|back| *back != from)
+            && let Some((message, back)) = back.filter(|(_, back)| *back != from)
+            // Once for each time it went on: two nodes with two links may each have it from the other.
+            && let Some(crumb) = self.memory.crumb(now, message.0, message.1)
+            && !core::mem::replace(&mut crumb.kept, true)
         {
             self.say_kept(now, frame, back);
         }
@@ -337,7 +340,8 @@ impl Mesh {
     /// Sends a kept frame on its way again.
     fn hand_out(&mut self, now: Time, id: FrameId) {
         let Some((frame, target, priority)) = self.custody.find(&id) else { return };
-        let bytes = frame.clone();
+        // Whoever keeps it next shall not begin anew: it may go from one to the next, but not live longer by that.
+        let bytes = keeping(frame, self.custody.left(now, &id));
         let hops = bytes.get(1).map_or(0, |byte| Hop::from_byte(*byte).hops).saturating_add(1);
         let way = self.routes.best(now, target, &[]).filter(|way| way.failures < 3);
         let way = way.filter(|way| self.fits(way.port, bytes.len()));

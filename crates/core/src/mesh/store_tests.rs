@@ -175,6 +175,51 @@ fn a_keeper_that_throws_messages_away_delays_them_and_no_more() {
 }
 
 #[test]
+fn what_is_handed_on_may_be_kept_for_as_long_as_is_left_and_no_longer() {
+    let mut net = kept_at(1, 3, 8);
+    net.nodes[0].up = false;
+    net.run(12 * HOUR);
+    net.log.clear();
+    net.run(2 * HOUR);
+    let handed: Vec<_> = net
+        .log
+        .iter()
+        .filter_map(|(from, bytes)| match Frame::decode(bytes, frame::PortKind::Broadcast) {
+            Ok(Frame::Data(data)) if *from == 1 => Some(data.keep.unwrap().span()),
+            _ => None,
+        })
+        .collect();
+    assert!(!handed.is_empty());
+    assert!(handed.iter().all(|span| (8 * HOUR..12 * HOUR).contains(span)), "{handed:?}");
+    net.nodes[2].up = true;
+    net.send(2, 1, 50);
+    net.run(minutes(2));
+    assert_eq!(net.delivered(2, 7), 1, "what it says of its time is not what its target checks");
+}
+
+#[test]
+fn two_neighbours_with_two_links_do_not_pass_one_acceptance_to_and_fro() {
+    let mut net = Net::row(2, 9);
+    net.line(0, 1);
+    // Each has the message from the other, by the other link.
+    let (source, number, frame) = (hint::Far([1, 2, 3]), 7, [9; 8]);
+    for (node, other, port) in [(0, 1, PortId(1)), (1, 0, RADIO)] {
+        let from = (port, Near::from(&net.id(other)));
+        let now = net.now;
+        net.nodes[node].mesh.memory.drop_crumb(now, source, number, frame, from);
+    }
+    let (next, prev) = (Near::from(&net.id(0)), Near::from(&net.id(1)));
+    let mut accepted = CustodyAccepted { next, prev, frame, mac: Default::default() };
+    keys::Pairwise::new(&net.nodes[1].key, &net.id(0)).unwrap().attest(&mut accepted);
+    let bytes = Frame::CustodyAccepted(accepted).to_bytes().freeze();
+    net.log.clear();
+    net.input(0, Input::Frame { port: RADIO, bytes, quality: None });
+    net.run(minutes(10));
+    let said = net.log.iter().filter(|(_, bytes)| bytes[0] >> 4 == frame::Kind::CustodyAccepted as u8);
+    assert_eq!(said.count(), 2, "each says it once");
+}
+
+#[test]
 fn a_short_message_is_given_to_nobody() {
     let mut net = Net::row(3, 7);
     net.stores(1);

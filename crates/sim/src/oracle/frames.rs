@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use honeylink_core::limits::MESH_HOPS_MAX;
-use honeylink_core::mesh::frame::{Frame, Keep};
+use honeylink_core::mesh::frame::{Frame, identity};
 use honeylink_core::mesh::raw::Kind;
 
 use super::Oracle;
@@ -104,17 +104,15 @@ fn hops_of(bytes: &[u8]) -> Option<(u64, u8)> {
     Some((digest(bytes)?, hop & 0x3F))
 }
 
-/// A digest of what a frame's origin fixed. A request that somebody sends along a known way is still the same request.
+/// A digest of what a frame's origin fixed. A request that somebody sends along a known way is still the same request, and
+/// what is kept the same message however much of its time is left.
 fn digest(bytes: &[u8]) -> Option<u64> {
-    let kind = Kind::of(*bytes.first()?)?;
-    let fixed = bytes.get(usize::from(kind.layout().fixed)..)?;
-    let kind = if kind == Kind::RoutedRequest { Kind::RouteRequest } else { kind };
-    Some(fixed.iter().fold(kind as u64, |sum, byte| scramble(sum.rotate_left(9) ^ u64::from(*byte))))
+    identity(bytes).map(u64::from_be_bytes)
 }
 
 /// By origin, target hint and number, and what the frame asks for besides, which goes into its MAC and so into its nonce;
 /// and which of the two kinds of keys it has. A message whose ratchet the target lost is sealed with static keys.
-type Numbered = (NodeId, [u8; 3], u32, (bool, Option<Keep>, bool));
+type Numbered = (NodeId, [u8; 3], u32, (bool, bool, bool));
 
 /// A number is used for one content only: a second one would be sealed with the same key stream.
 struct NumberedOnce {
@@ -145,7 +143,7 @@ impl Oracle for NumberedOnce {
             .iter()
             .chain(&data.mac)
             .fold(0, |sum: u64, byte| scramble(sum.rotate_left(9) ^ u64::from(*byte)));
-        let under = (data.receipt, data.keep, data.ratcheted);
+        let under = (data.receipt, data.keep.is_some(), data.ratcheted);
         match self.used.insert((node, data.dst.0, data.seq, under), digest) {
             Some(other) if other != digest => Err(format!("number {} was used for two contents", data.seq)),
             _ => Ok(()),

@@ -12,12 +12,11 @@ use crate::limits::{
     MESH_FRAGMENTS_MAX, MESH_SIGNED_BODY_BYTES_MAX,
 };
 use crate::mesh::hint::{Address, Far, Near, Tag};
+use crate::mesh::raw::{FLAG_FRAGMENT, FLAG_KEEP};
 use crate::wire::{Invalid, Reader};
 
-const FLAG_FRAGMENT: u8 = 1;
 const FLAG_RATCHETED: u8 = 2;
 const FLAG_RECEIPT: u8 = 4;
-const FLAG_KEEP: u8 = 8;
 
 const SIGNATURE_BYTES: usize = 64;
 

@@ -299,6 +299,26 @@ fn rewriting_in_place_is_decoding_changing_and_encoding() {
     }
 }
 
+#[test]
+fn the_keeping_time_changes_on_the_way_and_what_the_origin_said_does_not() {
+    use crate::mesh::raw::maced_part;
+    let fixed = |bytes: &[u8]| maced_part(bytes).unwrap().parts().collect::<Vec<_>>().concat();
+    for n in [3, 4] {
+        let Frame::Data(plain) = golden()[n].0.clone() else { unreachable!() };
+        let said = |keep| Frame::Data(Data { keep, ..plain.clone() });
+        let mut bytes = said(Some(Keep(120))).to_bytes();
+        let before = (identity(&bytes), fixed(&bytes));
+        rewrite_keep(&mut bytes, Keep(70));
+        assert_eq!(decode(&bytes), Ok(said(Some(Keep(70)))));
+        assert_eq!((identity(&bytes), fixed(&bytes)), before);
+        let unkept = said(None).to_bytes();
+        assert_ne!(identity(&unkept), identity(&bytes), "the leave to keep it is the origin's");
+        let mut same = unkept.clone();
+        rewrite_keep(&mut same, Keep(70));
+        assert_eq!(same, unkept);
+    }
+}
+
 /// What [`rewrite`] with [`ONWARD`] does, field by field.
 fn changed(mut frame: Frame) -> Frame {
     let Rewrite { hops, next: n, prev: p, cost: c, class: k } = ONWARD;
