@@ -37,7 +37,8 @@ pub(super) use codec::seq_caps_bytes;
 
 use super::hint::{Address, Far, Near, Tag};
 pub use super::raw::{
-    FRAGMENT_HEADER_BYTES, FrameId, KEEP_BYTES, Kind, MAC_BYTES, Mac, Rewrite, identity, rewrite, rewrite_keep,
+    FRAGMENT_HEADER_BYTES, FrameId, KEEP_BYTES, Kind, MAC_BYTES, Mac, Rewrite, identity, rewrite,
+    rewrite_keep,
 };
 pub use super::units::{Caps, Cost, FragmentSet, Hop, Keep, Priority, Ring, Seq20};
 use crate::limits::{MESH_FRAME_BYTES_MAX, MESH_RADIO_FRAME_BYTES_MAX};
