@@ -93,6 +93,7 @@ impl Mesh {
         let way = Way::new(from, hops, request.cost, self.neighbours.link_cost_ms(port, request.prev, &info));
         let cost = way.cost;
         self.learn(now, request.origin, way);
+        self.requests.came(now, hops);
         self.overheard(now, id, from, request.hop.hops);
         let routed = request.next.is_some();
         let enough = if routed {

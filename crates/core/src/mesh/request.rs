@@ -28,8 +28,14 @@ const REST_MAX: Duration = Duration::from_secs(1800);
 const WIDEST_TIMES: u8 = 2;
 /// Rings asked in one search where nothing is known of the distance: near, then everywhere.
 const RINGS: [Ring; 2] = [Ring::NEAR, Ring::WIDEST];
-/// No way is expected to be longer when an answer is waited for, hops.
-const WAITED_HOPS_MAX: u8 = 24;
+/// How far others are at least thought to be, and at most, when an answer is waited for, hops.
+const REACH: (u8, u8) = (8, 32);
+/// A question waits at every hop for others to repeat it before, which the answer does not: both ways together take about
+/// so many times what a hop does that nobody waits at. Asking everybody again while the first answer is still on its way
+/// would double what a search costs, and run into that answer.
+const HOP_TIMES: u32 = 3;
+/// How long the furthest question heard counts.
+const REACH_AGE: Duration = Duration::from_secs(3600);
 
 /// A question to be asked now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +72,8 @@ struct Search {
 pub(super) struct Requests {
     searches: BTreeMap<Far, Search>,
     next_id: u16,
+    /// The most hops that a question of somebody else came lately, and when that was: what is known of the mesh's width.
+    furthest: Option<(u8, Time)>,
 }
 
 impl Requests {
@@ -171,6 +179,14 @@ impl Requests {
         self.searches.len()
     }
 
+    /// A question of somebody else came so many hops.
+    pub(super) fn came(&mut self, now: Time, hops: u8) {
+        let nearer = |(most, at): (u8, Time)| most <= hops || now.saturating_since(at) > REACH_AGE;
+        if self.furthest.is_none_or(nearer) {
+            self.furthest = Some((hops, now));
+        }
+    }
+
     /// So that questions of another life of this node are not taken for this one's.
     pub(super) fn begin_at(&mut self, id: u16) {
         self.next_id = id;
@@ -180,8 +196,12 @@ impl Requests {
         self.next_id = self.next_id.wrapping_add(1);
         search.id = self.next_id;
         search.times += 1;
-        let hops = u32::from(search.ring.hops_max().min(WAITED_HOPS_MAX));
-        search.until = now + hop_time * (hops + 2);
+        let (least, most) = REACH;
+        let reach = self.furthest.map_or(least, |(hops, _)| hops.clamp(least, most));
+        let hops = u32::from(search.ring.hops_max());
+        // Near, nobody need wait long: the next question reaches them, too.
+        let hop_times = if search.ring == Ring::NEAR { hops } else { hops.min(reach.into()) * HOP_TIMES };
+        search.until = now + hop_time * (hop_times + 2);
         self.searches.insert(target, search);
         Ask { target, ring: search.ring, id: search.id }
     }
@@ -243,6 +263,22 @@ mod tests {
         }
         assert!(requests.found(TARGET).is_some());
         assert!(requests.want(now, TARGET, None, HOP).is_some());
+    }
+
+    #[test]
+    fn an_answer_is_waited_for_as_long_as_it_takes_in_a_mesh_as_wide_as_this_one() {
+        let wait = |furthest: &[u8], hops| {
+            let mut requests = Requests::default();
+            furthest.iter().for_each(|hops| requests.came(Time::ZERO, *hops));
+            requests.want(Time::ZERO, TARGET, hops, HOP);
+            requests.next_at().unwrap().saturating_since(Time::ZERO)
+        };
+        let far = Some(40);
+        assert_eq!(wait(&[], far), HOP * 26);
+        assert_eq!(wait(&[3, 20, 5], far), HOP * 62);
+        assert_eq!(wait(&[63], far), HOP * 98, "a liar makes nobody wait for ever");
+        assert_eq!(wait(&[20], Some(5)), HOP * 26, "a ring ends where it ends");
+        assert!(wait(&[20], None) < HOP * 10);
     }
 
     #[test]
