@@ -277,7 +277,7 @@ impl<'a> Fixed<'a> {
 #[must_use]
 pub fn identity(frame: &[u8]) -> Option<FrameId> {
     let fixed = Fixed::of(frame, frame.len())?;
-    let digest = fixed.parts().fold(Sha256::new(), |sum, part| sum.chain_update(part)).finalize();
+    let digest = fixed.parts().fold(Sha256::new(), Sha256::chain_update).finalize();
     let mut id = FrameId::default();
     id.copy_from_slice(&digest[..8]);
     Some(id)
