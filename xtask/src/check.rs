@@ -2,7 +2,7 @@
 
 use crate::house::House;
 use crate::step::{Step, Verdict};
-use crate::{deny, no_c, shows, tests, tidy, vectors};
+use crate::{deny, no_c, shows, sim, tests, tidy, vectors};
 
 pub(crate) const TIDY: Step = Step { name: "tidy", run: tidy::step };
 pub(crate) const VECTORS: Step = Step { name: "vectors", run: vectors::step };
@@ -13,11 +13,12 @@ const CLIPPY: Step = Step { name: "clippy", run: clippy };
 const DOC: Step = Step { name: "doc", run: doc };
 const EXAMPLES: Step = Step { name: "examples", run: shows::examples };
 const DEMO: Step = Step { name: "demo", run: shows::demo };
+const SIM: Step = Step { name: "sim", run: sim::step };
 const TESTS: Step = Step { name: "tests", run: tests::all };
 const CORE_TESTS: Step = Step { name: "core tests", run: tests::core };
 
 /// Everything; what CI runs.
-pub(crate) const FULL: &[Step] = &[FMT, TIDY, DENY, CLIPPY, DOC, TESTS, VECTORS, EXAMPLES, DEMO, NO_C];
+pub(crate) const FULL: &[Step] = &[FMT, TIDY, DENY, CLIPPY, DOC, TESTS, VECTORS, SIM, EXAMPLES, DEMO, NO_C];
 /// What fits between two edits: under a minute once the dependencies are built.
 pub(crate) const FAST: &[Step] = &[FMT, TIDY, CLIPPY, CORE_TESTS, VECTORS];
 

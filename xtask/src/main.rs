@@ -33,6 +33,7 @@ usage: cargo xtask <command>
   fuzz [--seconds N] [TARGET]  each fuzz target for N seconds, 30 by default (needs nightly, cargo-fuzz)
   bench --suite NAME           a named benchmark suite; writes target/report/NAME.json
   sim [--from SEED]            scenarios, saved runs, 200 fresh seeds and planted mistakes in the simulator
+  sim --seed SEED | --replay FILE  one run of it again
   sim --report [--minutes N] [NODES..]  the figures of docs/simulation.md
   lab x1 [SEEDS]               the simulator beside emulated modems, three minutes; docs/simulation.md
   man                          man pages into target/man";

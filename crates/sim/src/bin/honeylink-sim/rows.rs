@@ -54,13 +54,14 @@ impl Row {
     }
 }
 
-/// Puts `rows` into the file at `path`: those with ids that are measured anew replace the old ones.
+/// Puts `rows` into the file at `path`: figures that are measured anew replace the old ones.
 pub(crate) fn write(path: &Path, rows: &[Row]) -> Result<(), String> {
     let old = std::fs::read_to_string(path).ok();
     let old: Vec<serde_json::Value> =
         old.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
-    // Figures of which several make one id are replaced together.
-    let is_new = |row: &serde_json::Value| rows.iter().any(|new| row["id"] == new.id);
+    // One figure beside several others has as many rows, which are replaced together.
+    let is_new =
+        |row: &serde_json::Value| rows.iter().any(|new| row["id"] == new.id && row["what"] == new.what);
     let mut all: Vec<serde_json::Value> = old.into_iter().filter(|row| !is_new(row)).collect();
     for row in rows {
         all.push(serde_json::to_value(row).map_err(|error| error.to_string())?);
