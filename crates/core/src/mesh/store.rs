@@ -108,7 +108,7 @@ impl Mesh {
         // After those who know a way have spoken, and those who keep it themselves.
         let turns = if self.config.caps.has(Caps::STORE) {
             2
-        } else if self.relays() && self.way_to_store(now, from, heard.bytes.len()).is_some() {
+        } else if self.relays() && self.way_to_store(now, from, data.dst, heard.bytes.len()).is_some() {
             4
         } else {
             return;
@@ -119,11 +119,19 @@ impl Mesh {
         self.offers.add(Offer { at: now + wait, id, from, bytes });
     }
 
-    /// The first hop to the nearest device that announced that it stores, and its hint. Not back to where the frame came from.
-    fn way_to_store(&self, now: Time, from: (PortId, Near), len: usize) -> Option<(Far, (PortId, Near))> {
+    /// The first hop to the nearest device that announced that it stores, and its hint. Not back to where the frame came from,
+    /// and not to its target, which may store as well and is just what could not be reached.
+    fn way_to_store(
+        &self,
+        now: Time,
+        from: (PortId, Near),
+        target: Far,
+        len: usize,
+    ) -> Option<(Far, (PortId, Near))> {
         let stores = self.roll.offering(now, Caps::STORE);
-        stores.iter().take(STORES_TRIED_MAX).find_map(|store| {
-            let address = Address::of(&store.device);
+        let addresses = stores.iter().map(|store| (Address::of(&store.device), store));
+        let others = addresses.filter(|(address, _)| address.far() != target);
+        others.take(STORES_TRIED_MAX).find_map(|(address, store)| {
             let known = self.routes.peek(now, address.far(), &[from]).filter(|way| way.failures == 0);
             let via = match known {
                 Some(way) => (way.port, way.next),
@@ -153,7 +161,7 @@ impl Mesh {
         if again || data.keep.is_none() || !self.relays() || data.hop.hops >= MESH_HOPS_MAX {
             return false;
         }
-        let Some((store, via)) = self.way_to_store(now, from, bytes.len()) else { return false };
+        let Some((store, via)) = self.way_to_store(now, from, data.dst, bytes.len()) else { return false };
         self.remember(now, id, data.hop.hops);
         self.memory.drop_crumb(now, data.src, data.first(), id, from);
         // The store is where it goes: ways to it are tried, and blamed if they fail.

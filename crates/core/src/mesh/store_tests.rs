@@ -114,6 +114,23 @@ fn a_store_two_hops_away_is_found_by_whoever_heard_it_announce_itself() {
 }
 
 #[test]
+fn a_target_that_stores_is_not_the_store_to_turn_to_when_it_is_away() {
+    let mut net = Net::with(3, 12, Config::default());
+    net.hear(0, 1);
+    net.hear(1, 2);
+    net.stores(2);
+    net.run(HOUR);
+    net.nodes[2].up = false;
+    net.transmissions = 0;
+    net.send_for(0, 2, 7, 24 * HOUR);
+    net.run(HOUR);
+    assert!(net.transmissions < 400, "{} transmissions", net.transmissions);
+    net.nodes[2].up = true;
+    net.run(2 * HOUR);
+    assert_eq!(net.delivered(2, 7), 1);
+}
+
+#[test]
 fn a_store_is_reached_over_several_lines() {
     let mut net = Net::with(6, 9, Config::default());
     for index in 1..5 {

@@ -152,7 +152,7 @@ struct InTime {
     off_us: u64,
 }
 
-fn longest_off_us(plan: &Plan) -> u64 {
+pub(super) fn longest_off_us(plan: &Plan) -> u64 {
     let crashes = plan.faults.iter().filter(|timed| matches!(timed.fault, Fault::Crash { .. }));
     crashes.filter_map(|timed| timed.fault.for_ms()).max().unwrap_or(0).saturating_mul(1_000)
 }

@@ -151,9 +151,9 @@ impl Oracle for NumberedOnce {
     }
 }
 
-/// How often one node sends one frame within [`WINDOW_US`]: tries of one hop, times the ways it may try, times the
-/// source's own repetitions, and twice that.
-const REPEATS_MAX: u32 = 80;
+/// How often one node sends one frame within [`WINDOW_US`]: three tries with each of three neighbours and once to anybody;
+/// the same towards a store; all that for the first time and for eight that it comes again; and a few for being late.
+const REPEATS_MAX: u32 = 200;
 /// The time over which repetitions are counted, in microseconds.
 const WINDOW_US: u64 = 600_000_000;
 

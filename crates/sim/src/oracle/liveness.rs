@@ -1,6 +1,7 @@
 //! Promises about what must happen in the end.
 
 use super::Oracle;
+use super::delivery::longest_off_us;
 use crate::clock::Moment;
 use crate::device::{MessageId, NodeId, Step};
 use crate::message;
@@ -19,6 +20,7 @@ pub(super) fn oracles(plan: &Plan) -> Vec<Box<dyn Oracle>> {
         traffic: plan.traffic.clone(),
         fates: fates.clone(),
         crashed: vec![false; plan.nodes.len()],
+        off_us: longest_off_us(plan),
     })];
     if plan.demands_delivery {
         all.push(Box::new(Arrives { traffic: plan.traffic.clone(), fates, end_us: plan.end_at_ms * 1_000 }));
@@ -28,6 +30,7 @@ pub(super) fn oracles(plan: &Plan) -> Vec<Box<dyn Oracle>> {
 
 #[derive(Clone, Copy, Default)]
 struct Fate {
+    accepted: bool,
     sent: Option<Moment>,
     delivered: bool,
     ended: Option<Step>,
@@ -36,6 +39,7 @@ struct Fate {
 fn follow(fates: &mut [Fate], at: Moment, what: &What<'_>) {
     match *what {
         What::Send { id: MessageId(id), .. } => fates[id as usize].sent = Some(at),
+        What::Progress { id: MessageId(id), step: Step::Accepted } => fates[id as usize].accepted = true,
         What::Progress { id: MessageId(id), step } if step.is_final() => {
             fates[id as usize].ended = Some(step);
         }
@@ -49,12 +53,17 @@ fn follow(fates: &mut [Fate], at: Moment, what: &What<'_>) {
 }
 
 /// Every message that was taken on comes to an end that its sender is told: delivered, failed or expired. A sender that
-/// crashed may have lost the question with the answer.
+/// crashed may have forgotten it, but not once it said that it is accepted: then it is on its disk.
 struct Ends {
     traffic: Vec<Message>,
     fates: Vec<Fate>,
     crashed: Vec<bool>,
+    /// How much later a sender may say so that was off: it need not know for how long it was.
+    off_us: u64,
 }
+
+/// A message that lives no longer than this need not be on disk to be accepted, in milliseconds.
+const VOLATILE_MS_MAX: u64 = 60_000;
 
 impl Oracle for Ends {
     fn name(&self) -> &'static str {
@@ -73,8 +82,11 @@ impl Oracle for Ends {
         let mut wrong = Vec::new();
         for (id, (fate, message)) in self.fates.iter().zip(&self.traffic).enumerate() {
             let Some(sent) = fate.sent else { continue };
-            let due = sent.plus_us(message.lifetime_ms.saturating_mul(1_000)).plus_us(LATE_US_MAX);
-            if at > due && fate.ended.is_none() && !self.crashed[message.from.index()] {
+            let crashed = self.crashed[message.from.index()];
+            let late_us = LATE_US_MAX + if crashed { self.off_us } else { 0 };
+            let due = sent.plus_us(message.lifetime_ms.saturating_mul(1_000)).plus_us(late_us);
+            let forgets = crashed && (!fate.accepted || message.lifetime_ms <= VOLATILE_MS_MAX);
+            if at > due && fate.ended.is_none() && !forgets {
                 wrong.push((message.from, format!("message {id} never came to an end")));
             }
         }
