@@ -4,8 +4,9 @@ use super::Oracle;
 use crate::clock::Moment;
 use crate::device::{MessageId, NodeId, Step};
 use crate::fault::Fault;
+use crate::hostile::Lie;
 use crate::message;
-use crate::plan::{Message, Plan};
+use crate::plan::{Message, Plan, Role};
 use crate::trace::What;
 
 /// How late a device may deliver because it does not know how long a frame was under way elsewhere, in microseconds:
@@ -20,8 +21,12 @@ pub(super) fn oracles(plan: &Plan) -> Vec<Box<dyn Oracle>> {
             crashed: vec![None; plan.nodes.len()],
         }));
         all.push(Box::new(Confirmed { delivered: vec![false; plan.traffic.len()] }));
-        let sent = vec![None; plan.traffic.len()];
-        all.push(Box::new(InTime { plan: plan.traffic.clone(), sent, off_us: longest_off_us(plan) }));
+        // A liar that holds a frame back and sends it later cannot be told from a slow network: nothing on the air says when
+        // a message was written.
+        if plan.nodes.iter().all(|node| node.role != Role::Hostile(Lie::Replay)) {
+            let sent = vec![None; plan.traffic.len()];
+            all.push(Box::new(InTime { plan: plan.traffic.clone(), sent, off_us: longest_off_us(plan) }));
+        }
     }
     all
 }
