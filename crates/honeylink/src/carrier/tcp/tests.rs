@@ -123,7 +123,7 @@ async fn noise_and_silence_end_and_keep_nobody_else_out() {
     let anna = carrier(1);
     let shaking = async {
         let tls = anna.identity.dial(id(2), other).await.unwrap();
-        TcpConn::new(tls.into(), Side::Dialer, bert.addr, Duration::ZERO).unwrap()
+        TcpConn::new(tls.into(), Side::Dialer, (bert.addr, Duration::ZERO), Arc::default()).unwrap()
     };
     let _anna = driven(soon(shaking).await);
     assert_eq!(soon(bert.conns.recv()).await.unwrap().unwrap().peer(), id(1), "from another address");
