@@ -252,8 +252,8 @@ impl Mesh {
         if self.ports.len() == 0 {
             return;
         }
-        let unkept = hops.is_none() && flight.receipt && flight.stored_until <= now;
-        let mut away = false;
+        let unkept = flight.receipt && flight.stored_until <= now;
+        let (unknown, mut away) = (hops.is_none(), false);
         match self.requests.want(now, to.far(), hops, hop_time) {
             Some(ask) => self.ask(now, &to, ask),
             None => {
@@ -264,7 +264,7 @@ impl Mesh {
             }
         }
         // A search failed lately, or another message is kept: this one need not wait until the next search has failed.
-        if unkept && (away || self.messages.is_kept(now, to.far())) {
+        if unkept && (away && unknown || self.messages.is_kept(now, to.far())) {
             self.deposit_one(now, id);
         }
     }

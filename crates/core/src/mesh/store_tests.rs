@@ -53,6 +53,24 @@ fn a_message_after_one_that_is_kept_is_kept_too_without_another_search() {
 }
 
 #[test]
+fn many_messages_to_a_device_that_left_are_kept_one_after_the_other() {
+    let mut net = Net::new(3, 12);
+    net.stores(1);
+    net.line(0, 1);
+    net.line(1, 2);
+    net.send(0, 2, 1);
+    net.run(minutes(1));
+    assert!(net.has(0, 1, Step::Delivered), "a way is known");
+    net.cut(1);
+    net.nodes[2].up = false;
+    for id in 2..8 {
+        net.send_for(0, 2, id, 24 * HOUR);
+        net.run(Duration::from_secs(if id == 2 { 600 } else { 10 }));
+        assert!(net.has(0, id, Step::Stored), "{id}: {:?}", net.nodes[0].steps);
+    }
+}
+
+#[test]
 fn what_was_accepted_survives_the_power_cut_of_whoever_keeps_it() {
     let mut net = kept_at(1, 3, 2);
     net.nodes[0].up = false;
