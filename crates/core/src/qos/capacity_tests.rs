@@ -261,6 +261,30 @@ fn a_longer_way_is_learnt() {
 }
 
 #[test]
+fn a_sender_with_little_to_say_is_never_silenced() {
+    let mut now = Time::from_millis(1);
+    let mut capacity = Capacity::new(now, Config::default());
+    let mut refilled = false;
+    // Forty bytes a second: what was delivered lately is next to nothing, also after a drain.
+    for nth in 0..60 {
+        // The base is seen every ten seconds only, so that it is looked for in between.
+        let rtt = Duration::from_millis(if nth % 10 == 0 { 100 } else { 108 });
+        let sent = now;
+        capacity.sent(40);
+        if nth == 1 {
+            // A loss is the end of the beginning.
+            capacity.lost(40);
+        }
+        capacity.acked(now + rtt, Ack { sent, bytes: 40 });
+        refilled |= capacity.mode == Mode::Refill;
+        let paced = capacity.pacing_bytes_per_s();
+        assert!(paced >= Some(WINDOW_PACKETS_MIN * PACKET * 9), "{paced:?} after {nth} s");
+        now += Duration::from_secs(1);
+    }
+    assert!(refilled, "the estimator never came to the mode that this is about");
+}
+
+#[test]
 fn without_news_nothing_more_is_sent_than_the_window() {
     let mut capacity = Capacity::new(Time::ZERO, Config::default());
     let mut sent = 0;
