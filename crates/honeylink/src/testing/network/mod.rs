@@ -293,8 +293,8 @@ impl Network {
         self.inner.internet.find(&node.id())
     }
 
-    /// Ends every node, without a goodbye.
-    async fn end(&self) {
+    /// Ends every node, without a goodbye. [`check`] and [`NetworkBuilder::run`] do so themselves.
+    pub async fn end(&self) {
         self.inner.internet.end();
         let running: Vec<_> = self.inner.running().into_iter().map(|running| running.at).collect();
         // They are running.

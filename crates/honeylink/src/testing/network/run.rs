@@ -109,6 +109,18 @@ impl NetworkBuilder {
         seeds.into_iter().try_for_each(|seed| self.run_seed(&settings, seed, &test))
     }
 
+    /// Starts this network in real time, on the runtime of whoever calls: for demonstrations, not for tests, because
+    /// nothing repeats. The real QUIC stack works here on every system. End it with [`Network::end`].
+    ///
+    /// # Errors
+    /// [`InvalidSetting`], if the environment has a value that cannot be.
+    pub fn start(&self) -> Result<Network, InvalidSetting> {
+        let settings = Settings::from_environment()?;
+        let seed = self.seed.or(settings.seed).unwrap_or(1);
+        let trace = Arc::new(Mutex::new(Trace::default()));
+        Ok(self.make(&settings, seed, true, trace))
+    }
+
     fn run_seed<T, F, Fut>(&self, settings: &Settings, seed: u64, test: F) -> Result<T, Box<Failure>>
     where
         T: Send,
