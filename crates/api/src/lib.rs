@@ -44,7 +44,7 @@ pub use nearby::{NearbyDevice, NearbyEvent, Trust};
 pub use pairing::{PairAnswer, PairEvent, PairJoin, PairOpen, PairOutcome, SasEmoji};
 pub use path::{
     PathChange, PathInfo, PathReport, PingEvent, PingRequest, PingSummary, RoundTrips, Rung, SpeedReport,
-    SpeedRequest,
+    SpeedRequest, StreamClass, Streams,
 };
 pub use peers::{Grant, GrantsChange, Peer, PeerChange};
 pub use status::{

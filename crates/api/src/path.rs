@@ -91,6 +91,56 @@ pub struct PathReport {
     pub others: Vec<PathInfo>,
     /// Latest changes, oldest first.
     pub history: Vec<PathChange>,
+    /// What this device sends there on streams; absent if there is no connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub streams: Option<Streams>,
+}
+
+/// What is sent on streams and flows of datagrams: to one device, or to all.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Streams {
+    /// Bytes a second that the way carries, as far as it was ever full; absent until then, and where it is about all devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carries_bytes_per_s: Option<u64>,
+    /// How long packets wait at the bottleneck, in milliseconds; absent where it is about all devices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue_delay_ms: Option<f64>,
+    /// Bytes a second that streams were promised.
+    pub reserved_bytes_per_s: u64,
+    /// Datagrams of others that were lost and put together again.
+    pub datagrams_repaired: u64,
+    /// Datagrams of others that stayed lost, where repair was asked for.
+    pub datagrams_lost: u64,
+    /// By class: `realtime`, `interactive`, `bulk`.
+    pub classes: Vec<StreamClass>,
+}
+
+/// The streams of one class, those that are over included.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StreamClass {
+    /// `realtime`, `interactive` or `bulk`.
+    pub class: String,
+    /// Open now.
+    pub open: usize,
+    /// Bytes sent.
+    pub bytes_sent: u64,
+    /// Bytes a second, over about the last second.
+    pub bytes_per_s: u64,
+    /// Bytes that wait now.
+    pub queued_bytes: u64,
+    /// Median of how long bytes waited lately for their turn, in milliseconds; absent before the first, as are the next two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_p50_ms: Option<f64>,
+    /// Its 90th percentile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_p90_ms: Option<f64>,
+    /// Its 99th percentile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_p99_ms: Option<f64>,
+    /// Datagrams dropped because they were too late.
+    pub datagrams_late: u64,
+    /// Repair datagrams sent.
+    pub repair_sent: u64,
 }
 
 /// Body of `POST /v1/ping`.

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Answer of `GET /v1/status`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     /// This device's id, 64 hex digits.
     pub id: String,
@@ -42,6 +42,9 @@ pub struct Status {
     /// The mesh; absent if this node takes no part in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mesh: Option<crate::MeshSummary>,
+    /// What this device sends on streams, to all devices together.
+    #[serde(default)]
+    pub streams: crate::Streams,
     /// Health of the parts.
     pub subsystems: Vec<Subsystem>,
 }

@@ -46,6 +46,21 @@ fn status_has_the_promised_names() {
         transfers: 0,
         nat: None,
         mesh: Some(MeshSummary { neighbours: 2, destinations: 3, messages: 1, radios: 1, radios_up: 0 }),
+        streams: Streams {
+            classes: vec![StreamClass {
+                class: "bulk".into(),
+                open: 1,
+                bytes_sent: 9,
+                bytes_per_s: 8,
+                queued_bytes: 7,
+                wait_p50_ms: Some(0.5),
+                wait_p90_ms: None,
+                wait_p99_ms: None,
+                datagrams_late: 6,
+                repair_sent: 5,
+            }],
+            ..Streams::default()
+        },
         subsystems: vec![Subsystem {
             name: "discovery".into(),
             state: SubsystemState::Degraded,
@@ -58,7 +73,10 @@ fn status_has_the_promised_names() {
             r#"{"id":"ab","name":"studio","type":"laptop","version":"0.1.0","api":1,"listen":["192.0.2.7:7843"],"#,
             r#""mode":"daemon","phase":"running","pid":7,"uptime_s":60,"home":"/home/a/.local/share/honeylink","#,
             r#""reach":"lan","peers":1,"nearby":2,"transfers":0,"#,
-            r#""mesh":{"neighbours":2,"destinations":3,"messages":1,"radios":1,"radios_up":0},"subsystems":[{"name":"discovery","#,
+            r#""mesh":{"neighbours":2,"destinations":3,"messages":1,"radios":1,"radios_up":0},"#,
+            r#""streams":{"reserved_bytes_per_s":0,"datagrams_repaired":0,"datagrams_lost":0,"classes":[{"class":"bulk","#,
+            r#""open":1,"bytes_sent":9,"bytes_per_s":8,"queued_bytes":7,"wait_p50_ms":0.5,"datagrams_late":6,"#,
+            r#""repair_sent":5}]},"subsystems":[{"name":"discovery","#,
             r#""state":"degraded","detail":"no interface has multicast"}]}"#
         ),
     );

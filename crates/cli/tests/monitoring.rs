@@ -146,6 +146,7 @@ fn metrics_of_two_devices_that_talked_are_read_by_a_strict_reader() {
         ("honeylink_link_messages_total", Some(("direction", "sent"))),
         ("honeylink_connections", Some(("rung", "local"))),
         ("honeylink_devices_paired", None),
+        ("honeylink_stream_bytes_total", Some(("class", "interactive"))),
         ("honeylink_mesh_dropped_total", Some(("reason", "none of these"))),
     ] {
         assert_eq!(

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use honeylink_api::{ErrorCode, ExitCode, PathChange, PathInfo, PathReport, routes};
 
-use super::describe_path;
+use super::{describe_path, describe_streams};
 use crate::app::{App, Outcome};
 use crate::failure::Failure;
 use crate::output::{text, units};
@@ -60,6 +60,9 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
             ))?;
             for other in &report.others {
                 app.out.line(&format!("  also     {}", describe_path(Some(other))))?;
+            }
+            for line in report.streams.iter().flat_map(describe_streams) {
+                app.out.line(&format!("  streams  {line}"))?;
             }
             let skipped = if args.history { 0 } else { report.history.len().saturating_sub(LATEST) };
             for change in report.history.iter().skip(skipped) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use honeylink_api::{ExitCode, MeshSummary, Mode, NatSummary, Phase, Status, SubsystemState, routes};
 
+use super::describe_streams;
 use crate::app::{App, Outcome};
 use crate::output::{text, units};
 
@@ -66,6 +67,7 @@ pub(super) fn describe(status: &Status) -> Vec<String> {
         format!("home     {}", status.home),
     ];
     lines.extend(status.nat.as_ref().map(nat));
+    lines.extend(describe_streams(&status.streams).iter().map(|line| format!("streams  {line}")));
     for part in status.subsystems.iter().filter(|part| part.state != SubsystemState::Healthy) {
         let state = match part.state {
             SubsystemState::Healthy => "healthy",

@@ -32,6 +32,7 @@ mod shutdown;
 mod speed;
 mod state;
 mod status;
+mod streams;
 mod transfers;
 
 use std::sync::Arc;

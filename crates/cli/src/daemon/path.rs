@@ -15,6 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 use super::answer::{self, Answer, ApiError};
 use super::failures;
 use super::state::{Daemon, unix_ms};
+use super::streams;
 use crate::failure::Failure;
 
 /// The protocol of links that only measure.
@@ -56,6 +57,7 @@ pub(super) async fn report(
         path: ways.used.as_ref().map(|used| way(used, &why)),
         others: ways.others.iter().map(|other| way(other, "not in use")).collect(),
         history: ways.history.iter().map(change).collect(),
+        streams: link.traffic().as_ref().map(streams::of_link),
     }))
 }
 

@@ -11,6 +11,7 @@ use super::answer::Answer;
 use super::health::Look;
 use super::mesh;
 use super::state::Daemon;
+use super::streams;
 
 pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Answer<Status> {
     let node = &daemon.node;
@@ -34,6 +35,7 @@ pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Answer<Status> 
         transfers: daemon.transfers_running(),
         nat: node.nat().filter(|nat| nat.observers > 0).map(|nat| summary(&nat)),
         mesh: mesh::summary(look.mesh.as_ref()),
+        streams: streams::of_node(&node.streams()),
         subsystems: look.subsystems(&daemon),
     }))
 }

@@ -46,5 +46,5 @@ pub use self::capacity::{Ack, Capacity, Config as CapacityConfig};
 pub use self::class::{OptionsError, StreamOptions, Weight};
 pub use self::level::StreamId;
 pub use self::scheduler::{Late, OpenError, Room, Scheduler, Send};
-pub use self::stats::{Sketch, StreamStats};
+pub use self::stats::{Sketch, StreamStats, Tally};
 pub use crate::wire::link::{Class, Priority};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use super::class::{OptionsError, StreamOptions};
 use super::flow::{Flow, Place};
 use super::level::{Level, REALTIME, SHARE_ALL, StreamId, shares};
-use super::stats::StreamStats;
+use super::stats::{StreamStats, Tally};
 use crate::limits::{QOS_STARVATION_MAX, QOS_STREAMS_MAX};
 use crate::time::{Deadline, Time};
 use crate::wire::link::Priority;
@@ -198,6 +198,13 @@ impl Scheduler {
     #[must_use]
     pub fn stats(&self, now: Time, id: StreamId) -> Option<StreamStats> {
         self.flows.get(&id).map(|flow| flow.counters.report(now, flow.backlog))
+    }
+
+    /// Adds what a stream went through to a tally.
+    pub fn add_to(&self, now: Time, id: StreamId, tally: &mut Tally) {
+        if let Some(flow) = self.flows.get(&id) {
+            tally.add(&flow.counters, now, flow.backlog);
+        }
     }
 
     /// `bytes` more wait in a stream. [`Room::Full`] if they were not taken, or the stream is not known.

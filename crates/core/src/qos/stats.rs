@@ -54,7 +54,21 @@ impl Sketch {
             *count = count.saturating_add(1);
             self.total += 1;
         }
-        if self.total >= SAMPLES_MAX {
+        self.fade();
+    }
+
+    /// Counts what another one counted.
+    pub fn merge(&mut self, other: &Self) {
+        self.total = 0;
+        for (count, others) in self.counts.iter_mut().zip(other.counts.iter()) {
+            *count = count.saturating_add(*others);
+            self.total += u32::from(*count);
+        }
+        self.fade();
+    }
+
+    fn fade(&mut self) {
+        while self.total >= SAMPLES_MAX {
             self.total = 0;
             for count in self.counts.iter_mut() {
                 *count /= 2;
@@ -154,6 +168,50 @@ impl Counters {
     }
 }
 
+/// What several streams went through together, also such as are over.
+#[derive(Clone, Debug, Default)]
+pub struct Tally {
+    waits: Sketch,
+    now: StreamStats,
+}
+
+impl Tally {
+    pub(super) fn add(&mut self, counters: &Counters, now: Time, queued_bytes: u64) {
+        self.add_stats(&counters.report(now, queued_bytes));
+        self.waits.merge(&counters.waits);
+    }
+
+    /// Adds what others went through.
+    pub fn merge(&mut self, other: &Self) {
+        self.add_stats(&other.now);
+        self.waits.merge(&other.waits);
+    }
+
+    fn add_stats(&mut self, stats: &StreamStats) {
+        self.now.bytes_sent += stats.bytes_sent;
+        self.now.bytes_per_s += stats.bytes_per_s;
+        self.now.queued_bytes += stats.queued_bytes;
+        self.now.datagrams_late += stats.datagrams_late;
+        self.now.bytes_late += stats.bytes_late;
+    }
+
+    /// These streams are over: nothing of them moves or waits any more.
+    pub fn end(&mut self) {
+        (self.now.bytes_per_s, self.now.queued_bytes) = (0, 0);
+    }
+
+    /// The sums, and the times that the latest bytes of all of them waited.
+    #[must_use]
+    pub fn report(&self) -> StreamStats {
+        StreamStats {
+            wait_p50: self.waits.quantile(500),
+            wait_p90: self.waits.quantile(900),
+            wait_p99: self.waits.quantile(990),
+            ..self.now
+        }
+    }
+}
+
 /// What a stream went through so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StreamStats {
@@ -199,6 +257,25 @@ mod tests {
         (0..8000).for_each(|_| sketch.record(Duration::from_secs(1)));
         (0..30_000).for_each(|_| sketch.record(Duration::from_millis(1)));
         assert!(sketch.quantile(900).unwrap() < Duration::from_millis(2));
+    }
+
+    #[test]
+    fn streams_together_have_the_sums_and_the_times_of_all() {
+        let mut counters = [Counters::default(), Counters::default()];
+        for (at, ms) in [(0, 1), (1, 100)] {
+            counters[at].waited(Duration::from_millis(ms));
+            counters[at].sent(Time::from_millis(0), 500);
+        }
+        let mut ended = Tally::default();
+        ended.add(&counters[0], Time::from_millis(0), 7);
+        ended.end();
+        let mut all = Tally::default();
+        all.merge(&ended);
+        all.add(&counters[1], Time::from_millis(0), 9);
+        let told = all.report();
+        assert_eq!((told.bytes_sent, told.bytes_per_s, told.queued_bytes), (1000, 500, 9));
+        assert!(told.wait_p50 < Some(Duration::from_millis(2)), "{told:?}");
+        assert!(told.wait_p99 > Some(Duration::from_millis(90)), "{told:?}");
     }
 
     #[test]

@@ -200,6 +200,12 @@ impl Flows {
         }
     }
 
+    /// Repair datagrams of a flow so far.
+    pub(super) fn repair_sent(&self, id: StreamId) -> u64 {
+        let repair = self.outbound.get(&id).and_then(|flow| flow.repair.as_ref());
+        repair.map_or(0, |repair| repair.sent)
+    }
+
     pub(super) fn close(&mut self, id: StreamId) {
         self.outbound.remove(&id);
     }
@@ -301,10 +307,7 @@ impl Gate {
         let inside = self.inside();
         let sent = inside.scheduler.stats(now, id).unwrap_or_default();
         let repair = inside.flows.outbound.get(&id).and_then(|flow| flow.repair.as_ref());
-        FlowStats {
-            sent,
-            fec: repair.map_or(FecLevel::None, |repair| repair.control.level()),
-            repair: repair.map_or(0, |repair| repair.sent),
-        }
+        let fec = repair.map_or(FecLevel::None, |repair| repair.control.level());
+        FlowStats { sent, fec, repair: inside.flows.repair_sent(id) }
     }
 }

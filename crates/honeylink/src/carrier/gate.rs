@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use honeylink_core::limits::QOS_STREAMS_MAX;
 use honeylink_core::qos::{
-    OptionsError, Reservations, ReserveError, Room, Scheduler, Send, StreamId, StreamOptions,
+    OptionsError, Reservations, ReserveError, Room, Scheduler, Send, StreamId, StreamOptions, Tally,
 };
 use honeylink_core::time::Time;
 use honeylink_core::wire::link::SessionId;
@@ -26,7 +26,7 @@ use super::Conn;
 use super::flow::Flows;
 use super::paced::Gauge;
 use super::ticket::Ticket;
-use super::traffic::{LinkTraffic, QosEvent, RefusedStream, StreamReport};
+use super::traffic::{LinkTraffic, QosEvent, RefusedStream, Repairs, StreamReport, Totals};
 use crate::clock::Clock;
 
 /// How much of what the path carries may be in the connection and not have left, while streams compete.
@@ -90,6 +90,8 @@ pub(crate) struct Gate {
     /// A deadline may be earlier than the one the gate's task sleeps for, or datagrams leave.
     rearm: Notify,
     events: broadcast::Sender<QosEvent>,
+    /// What streams that are over went through; changed under the lock of `inside`, and complete once the gate is gone.
+    ended: Arc<Mutex<Totals>>,
 }
 
 impl Gate {
@@ -112,6 +114,7 @@ impl Gate {
             waiting: AtomicBool::new(false),
             rearm: Notify::new(),
             events: broadcast::Sender::new(EVENTS_MAX),
+            ended: Arc::default(),
         });
         if let Some(gauge) = &gate.gauge {
             gauge.attach(&gate);
@@ -144,6 +147,7 @@ impl Gate {
     pub(super) fn close(&self, id: StreamId) {
         let mut inside = self.inside();
         inside.withdraw(id);
+        inside.tell_of(self.now(), id, false, &mut self.ended());
         inside.forget(id);
         self.pump_inside(inside);
     }
@@ -216,12 +220,52 @@ impl Gate {
                 stats: inside.scheduler.stats(now, *id)?,
             })
         };
+        let totals = self.totals_inside(&inside);
         LinkTraffic {
+            classes: totals.classes(),
+            received: totals.received(),
             carries_bytes_per_s: self.gauge.as_ref().and_then(|gauge| gauge.carries_bytes_per_s()),
             queue_delay: self.gauge.as_ref().map(|gauge| gauge.queue_delay()).unwrap_or_default(),
             reserved_bytes_per_s: inside.reservations.reserved(),
             streams: inside.writers.keys().filter_map(report).collect(),
         }
+    }
+
+    /// What all streams went through, those that are over included.
+    pub(crate) fn totals(&self) -> Totals {
+        self.totals_inside(&self.inside())
+    }
+
+    /// Bytes a second that are reserved.
+    pub(crate) fn reserved(&self) -> u64 {
+        self.inside().reservations.reserved()
+    }
+
+    fn totals_inside(&self, inside: &Inside) -> Totals {
+        let mut totals = self.ended().clone();
+        for id in inside.writers.keys() {
+            inside.tell_of(self.now(), *id, true, &mut totals);
+        }
+        totals
+    }
+
+    fn ended(&self) -> MutexGuard<'_, Totals> {
+        self.ended.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What streams went through that are over; all there will be, once the gate is gone.
+    pub(crate) fn ends(&self) -> Arc<Mutex<Totals>> {
+        self.ended.clone()
+    }
+
+    /// Datagrams of the peer's flows were put together again, or stayed lost.
+    pub(crate) fn repaired(&self, more: Repairs) {
+        let mut ended = self.ended();
+        let before = ended.received();
+        ended.set_received(Repairs {
+            recovered: before.recovered + more.recovered,
+            lost: before.lost + more.lost,
+        });
     }
 
     /// What happens from now on.
@@ -371,6 +415,17 @@ impl Inside {
         }
         self.reservations.release(id);
         Ok(())
+    }
+
+    /// Adds what a stream went through to its class.
+    fn tell_of(&self, now: Time, id: StreamId, open: bool, totals: &mut Totals) {
+        let Some(options) = self.scheduler.options(id) else { return };
+        let mut tally = Tally::default();
+        self.scheduler.add_to(now, id, &mut tally);
+        if !open {
+            tally.end();
+        }
+        totals.add(options.priority.class(), open, &tally, self.flows.repair_sent(id));
     }
 
     fn forget(&mut self, id: StreamId) {

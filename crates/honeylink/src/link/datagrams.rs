@@ -19,6 +19,8 @@ use tokio::sync::mpsc;
 use super::shared::LinkShared;
 use super::{DatagramError, LinkClosed, StreamError};
 use crate::carrier::flow::{FlowStats, FlowTicket, LABEL_BYTES};
+use crate::carrier::gate::Gate;
+use crate::carrier::traffic::Repairs;
 use crate::carrier::{Conn, RecvStream, SendStream};
 
 /// What follows the header of a flow's stream: the label, and whether datagrams have a repair header.
@@ -128,6 +130,9 @@ pub struct DatagramReceiver {
     pub priority: Priority,
     datagrams: mpsc::Receiver<Bytes>,
     decoder: Option<Decoder>,
+    /// Where it is counted what repair did.
+    gate: Arc<Gate>,
+    told: Repairs,
     repaired: VecDeque<Bytes>,
     inbound: Inbound,
     label: Label,
@@ -165,6 +170,15 @@ impl DatagramReceiver {
             // What is no datagram of a block is counted by the decoder.
             Some(decoder) => {
                 let known = decoder.accept(&datagram).unwrap_or_default();
+                let now = decoder.stats();
+                // What was counted as lost may still come; the count does not go back.
+                let recovered = now.recovered.saturating_sub(self.told.recovered);
+                let lost = now.lost.saturating_sub(self.told.lost);
+                if recovered + lost > 0 {
+                    self.told =
+                        Repairs { recovered: self.told.recovered + recovered, lost: self.told.lost + lost };
+                    self.gate.repaired(Repairs { recovered, lost });
+                }
                 self.repaired.extend(known.into_iter().map(|repaired| repaired.payload));
             }
             None => self.repaired.push_back(datagram),
@@ -220,6 +234,7 @@ impl LinkShared {
     /// A flow that the peer opens. Nothing is answered where there is no room: the stream is reset.
     pub(crate) async fn serve_datagrams(
         &self,
+        conn: &Conn,
         inbound: &Inbound,
         priority: Priority,
         mut send: SendStream,
@@ -239,6 +254,8 @@ impl LinkShared {
             priority,
             datagrams,
             decoder,
+            gate: conn.gate().clone(),
+            told: Repairs::default(),
             repaired: VecDeque::new(),
             inbound: inbound.clone(),
             label,

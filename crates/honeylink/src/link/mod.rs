@@ -38,7 +38,7 @@ pub use self::errors::{
 };
 use self::shared::LinkShared;
 pub use crate::carrier::flow::FlowStats;
-pub use crate::carrier::traffic::{LinkTraffic, QosEvent, StreamReport};
+pub use crate::carrier::traffic::{ClassTraffic, LinkTraffic, QosEvent, Repairs, StreamReport};
 use crate::carrier::{PathReport, RecvStream, SendStream};
 
 /// Counters and facts of a link.

@@ -137,6 +137,7 @@ fn arrived(inner: &Arc<Inner>, conn: Conn, alpn: &[u8]) {
 
 /// Serves one connection of a paired peer until it is gone.
 pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
+    inner.meter.follow(conn.gate());
     let inbound = Inbound::default();
     let streams = async {
         let room = Arc::new(tokio::sync::Semaphore::new(HEADERS_PENDING_MAX));
@@ -250,7 +251,7 @@ async fn serve_stream(
         StreamKind::Nat => inner.serve_nat(&conn, send, recv).await,
         StreamKind::Datagrams => {
             if let Some((link, _)) = inner.pool.link(&conn.peer(), &header.session) {
-                let opening = link.serve_datagrams(inbound, header.priority, send, recv);
+                let opening = link.serve_datagrams(&conn, inbound, header.priority, send, recv);
                 // Its opening belongs to the header.
                 let _ = tokio::time::timeout(HEADER_TIMEOUT, opening).await;
             }

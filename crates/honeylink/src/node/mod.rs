@@ -32,7 +32,9 @@ pub use self::builder::{BuildError, NodeBuilder, Reach};
 pub use self::listen::Listener;
 pub use self::pairing::{FetchStream, JoinError, PairingEvent, PairingOpening, PairingOptions};
 use self::pool::Pool;
-pub use self::stats::{DURATION_EDGES_MS, Durations, LinkTotals, NodeStats, TcpTraffic, Traffic};
+pub use self::stats::{
+    DURATION_EDGES_MS, Durations, LinkTotals, NodeStats, StreamTotals, TcpTraffic, Traffic,
+};
 pub use self::target::{ConnectError, InvalidTicket, ListenError, Target, Ticket};
 pub use self::ways::{WayChanged, Ways};
 use crate::carrier::memory::MemoryNetwork;

@@ -1,10 +1,12 @@
 //! What a node has done since its start, in numbers (requirement NO4): for metrics and health checks.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::{Carriers, Inner, Node};
+use crate::carrier::gate::Gate;
 use crate::carrier::tcp::TcpCarrier;
+use crate::carrier::traffic::{ClassTraffic, Repairs, Totals};
 use crate::link::LinkStats;
 
 /// Upper edges of the buckets of [`Durations`], milliseconds: two or three for each power of ten, from what a LAN takes
@@ -136,10 +138,45 @@ pub struct NodeStats {
     pub carried: LinkTotals,
 }
 
+/// What this device sends on streams and flows of datagrams, to all devices together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamTotals {
+    /// By class, those that are over included: realtime, interactive, bulk.
+    pub classes: [ClassTraffic; 3],
+    /// Datagrams of flows that others send.
+    pub received: Repairs,
+    /// Bytes a second that are reserved now.
+    pub reserved_bytes_per_s: u64,
+}
+
 /// Where a node counts.
 #[derive(Debug, Default)]
 pub(super) struct Meter {
     counted: Mutex<Counted>,
+    streams: Mutex<Streams>,
+}
+
+/// The streams of connections that are there, and of those that were.
+#[derive(Debug, Default)]
+struct Streams {
+    open: Vec<(Weak<Gate>, Arc<Mutex<Totals>>)>,
+    gone: Totals,
+}
+
+impl Streams {
+    /// Adds up what is over.
+    fn look(&mut self) {
+        let gone = &mut self.gone;
+        self.open.retain(|(gate, ended)| {
+            if gate.strong_count() > 0 {
+                return true;
+            }
+            let mut ended = ended.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            ended.end();
+            gone.merge(&ended);
+            false
+        });
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -179,6 +216,27 @@ impl Meter {
         }
     }
 
+    /// Counts the streams of a connection from now on.
+    pub(super) fn follow(&self, gate: &Arc<Gate>) {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.look();
+        streams.open.push((Arc::downgrade(gate), gate.ends()));
+    }
+
+    fn streams(&self) -> StreamTotals {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        // Held while they are asked: none of them is over in between.
+        let gates: Vec<_> = streams.open.iter().filter_map(|(gate, _)| gate.upgrade()).collect();
+        streams.look();
+        let mut all = streams.gone.clone();
+        let mut reserved_bytes_per_s = 0;
+        for gate in gates {
+            all.merge(&gate.totals());
+            reserved_bytes_per_s += gate.reserved();
+        }
+        StreamTotals { classes: all.classes(), received: all.received(), reserved_bytes_per_s }
+    }
+
     pub(super) fn link_ended(&self, link: &LinkStats) {
         self.counted().carried.add(link);
     }
@@ -189,6 +247,12 @@ impl Node {
     #[must_use]
     pub fn stats(&self) -> NodeStats {
         self.inner.stats()
+    }
+
+    /// What this node sends on streams and flows since its start, class by class.
+    #[must_use]
+    pub fn streams(&self) -> StreamTotals {
+        self.inner.meter.streams()
     }
 }
 

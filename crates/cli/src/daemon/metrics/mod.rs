@@ -23,7 +23,7 @@ use axum::response::{IntoResponse as _, Response};
 use honeylink::Rung;
 use honeylink::carrier::serial::ModemState;
 use honeylink::mesh::{Dropped, Kind, Leads, MeshSnapshot, RadioView};
-use honeylink::node::{Durations, NodeStats};
+use honeylink::node::{Durations, NodeStats, StreamTotals};
 use honeylink_api::{Health, SubsystemState};
 
 use self::families::FAMILIES;
@@ -81,6 +81,7 @@ async fn samples(daemon: &Daemon) -> Samples {
     let mut out = Samples::default();
     node(&mut out, daemon, &look);
     carried(&mut out, daemon.node.stats());
+    streams(&mut out, &daemon.node.streams());
     let pairings = *daemon.meter.pairings();
     out.durations("honeylink_pairing_seconds", &pairings.done);
     out.count("honeylink_pairings_failed_total", &[], pairings.failed);
@@ -163,6 +164,28 @@ fn carried(out: &mut Samples, stats: NodeStats) {
     out.count("honeylink_link_resent_total", &[], carried.resent);
     out.count("honeylink_link_failovers_total", &[], carried.resumes);
     out.count("honeylink_link_datagrams_dropped_total", &[], carried.datagrams_dropped);
+}
+
+fn streams(out: &mut Samples, totals: &StreamTotals) {
+    for of in &totals.classes {
+        let class = [("class", super::streams::name(of.class))];
+        out.size("honeylink_streams_open", &class, of.open);
+        out.count("honeylink_stream_bytes_total", &class, of.stats.bytes_sent);
+        out.count("honeylink_stream_queued_bytes", &class, of.stats.queued_bytes);
+        for (quantile, wait) in
+            [("0.5", of.stats.wait_p50), ("0.9", of.stats.wait_p90), ("0.99", of.stats.wait_p99)]
+        {
+            if let Some(wait) = wait {
+                let labels = [class[0], ("quantile", quantile)];
+                out.value("honeylink_stream_wait_seconds", &labels, wait.as_secs_f64());
+            }
+        }
+        out.count("honeylink_datagrams_late_total", &class, of.stats.datagrams_late);
+        out.count("honeylink_fec_repair_sent_total", &class, of.repair_sent);
+    }
+    out.count("honeylink_stream_reserved_bytes_per_second", &[], totals.reserved_bytes_per_s);
+    out.count("honeylink_fec_recovered_total", &[], totals.received.recovered);
+    out.count("honeylink_fec_lost_total", &[], totals.received.lost);
 }
 
 fn mesh(out: &mut Samples, mesh: &MeshSnapshot) {
