@@ -30,6 +30,7 @@
 #![forbid(unsafe_code)]
 
 pub mod identity;
+pub mod knock;
 pub mod limits;
 pub mod mdns;
 pub mod mesh;

@@ -56,7 +56,8 @@ const FLOORS: &[&[&str]] = &[
     &["pairing", "nearby", "transfer", "qos", "store", "radio"],
     // `mdns` speaks for `nearby`; `session` carries what the floor below agreed on.
     &["mdns", "nat", "session"],
-    &["announce", "mesh", "groups", "slots", "paths"],
+    // `knock` says what `mdns` announces.
+    &["knock", "announce", "mesh", "groups", "slots", "paths"],
 ];
 
 pub(super) const RULES: &[Rule] = &[

@@ -34,7 +34,8 @@ const SLEEP_EXCUSE: &str = "// tidy: sleep because ";
 const FAIR_EXCUSE: &str = "// tidy: fair because ";
 
 /// What of the library no simulation reaches, because it works with real sockets and lines.
-const REAL_ONLY: &[&str] = &["carrier/serial", "carrier/tcp", "discovery/mdns.rs", "testing/modem"];
+const REAL_ONLY: &[&str] =
+    &["carrier/serial", "carrier/tcp", "discovery/knock.rs", "discovery/mdns.rs", "testing/modem"];
 
 /// Names that say nothing about what a thing does.
 const EMPTY_TYPE_NAMES: &[&str] = &["Manager", "Helper"];

@@ -73,11 +73,14 @@ impl Default for Node {
 pub(crate) struct Discovery {
     pub(crate) enabled: bool,
     pub(crate) port: u16,
+    pub(crate) broadcast: bool,
+    pub(crate) broadcast_port: u16,
+    pub(crate) scan: bool,
 }
 
 impl Default for Discovery {
     fn default() -> Self {
-        Self { enabled: true, port: 5353 }
+        Self { enabled: true, port: 5353, broadcast: true, broadcast_port: 7842, scan: true }
     }
 }
 

@@ -96,6 +96,21 @@ pub(crate) const KEYS: &[Key] = &[
         about: "UDP port of discovery. Only devices with the same one hear each other; 5353 is everyone's.",
     },
     Key {
+        name: "discovery.broadcast",
+        kind: Kind::Flag,
+        about: "Whether to look for devices by broadcast, and where they were before: for networks that drop multicast.",
+    },
+    Key {
+        name: "discovery.broadcast_port",
+        kind: Kind::Integer { min: 1, max: 65_535, unit: "" },
+        about: "UDP port of broadcasts and scans. Only devices with the same one hear each other.",
+    },
+    Key {
+        name: "discovery.scan",
+        kind: Kind::Flag,
+        about: "Whether to ask a private subnet of at most 1,024 addresses one by one where nobody answers otherwise.",
+    },
+    Key {
         name: "transfer.into",
         kind: Kind::Folder,
         about: "Folder for received files. Empty: `inbox` in the home of this device.",

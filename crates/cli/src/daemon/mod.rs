@@ -99,7 +99,10 @@ async fn build(home: &HomeLayout, config: &Config, mode: Mode) -> Result<Node, F
         builder = builder.name(&config.node.name);
     }
     builder = if config.discovery.enabled {
-        builder.discovery_port(config.discovery.port)
+        builder
+            .discovery_port(config.discovery.port)
+            .discovery_without_multicast(config.discovery.broadcast, config.discovery.scan)
+            .broadcast_port(config.discovery.broadcast_port)
     } else {
         builder.discovery(false)
     };

@@ -32,15 +32,17 @@ const AT_THE_GATEWAY: &str = "table inet watch {
     chain forwarded { type filter hook forward priority 0; policy accept; counter name passed_on; }
     chain arrived {
         type filter hook input priority 0; policy accept;
-        iifname eth0 meta pkttype host meta l4proto { tcp, udp } counter name asked
+        iifname eth0 meta pkttype host meta l4proto { tcp, udp } th dport != 7842 counter name asked
     }
 }";
 
 const MACHINES: [&str; 2] = ["ann", "bob"];
 const MDNS: u16 = 5353;
+/// Broadcasts; where nobody answers them, each address of the LAN is asked here, the gateway's too.
+const KNOCK: u16 = 7842;
 
 #[test]
-fn nothing_leaves_the_lan_and_no_port_is_open_but_quic_and_mdns() {
+fn nothing_leaves_the_lan_and_no_port_is_open_but_those_of_quic_and_discovery() {
     let Some((lan, [mut ann, mut bob, _gate])) = Lan::build(["ann", "bob", "gate"]) else { return };
     give_a_way_out(&lan);
     for name in MACHINES {
@@ -102,7 +104,7 @@ fn only_expected_sockets(lan: &Lan, host: &Host) {
     let port_of = |address: &Value| address.as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
     let mut expected: BTreeSet<u16> = status["listen"].as_array().unwrap().iter().map(port_of).collect();
     assert_eq!(expected.len(), 1, "one port of QUIC: {status}");
-    expected.insert(MDNS);
+    expected.extend([MDNS, KNOCK]);
     let udp = lan.exec(host.name(), &["ss", "-H", "-u", "-a", "-n"]);
     let open: BTreeSet<u16> = udp
         .lines()

@@ -16,7 +16,7 @@ use super::interfaces::{self, Interface, Scope};
 use super::socket::GroupSocket;
 
 /// How often the interfaces are looked at: a link that comes back is used again within this time.
-const INTERFACE_CHECK: Duration = Duration::from_secs(1);
+pub(super) const INTERFACE_CHECK: Duration = Duration::from_secs(1);
 /// Packets that wait for the machine; more are dropped, as the network may. Times [`PACKET_BYTES_MAX`] this is 0.6 MB.
 const PACKET_QUEUE_MAX: usize = 64;
 

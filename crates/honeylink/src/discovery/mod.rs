@@ -15,11 +15,14 @@
 //! # Ok(()) }
 //! ```
 //!
-//! Multicast DNS is the first finder; others report through [`Discovery::observe`] and share its table, so a device
+//! Multicast DNS is the first finder. Where a network drops multicast, devices are found by broadcast, at addresses where
+//! they were before, and in small private subnets address by address ([`Config::broadcast`], [`Config::scan`]); this needs a
+//! LAN, so it is off with [`Scope::Loopback`]. Others report through [`Discovery::observe`] and share its table, so a device
 //! seen twice is one entry. A finder that cannot work (a blocked port, no interface) says so with
 //! [`Event::FinderDown`], keeps trying, and never stops the node.
 
 pub mod interfaces;
+mod knock;
 mod mdns;
 mod socket;
 
@@ -27,11 +30,12 @@ mod socket;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use honeylink_core::identity::{DeviceId, DeviceType};
+use honeylink_core::knock::Knock;
 use honeylink_core::limits::NEARBY_TTL_MAX;
 use honeylink_core::mdns::Mdns;
 use honeylink_core::nearby::{self, Input, Nearby};
@@ -62,6 +66,9 @@ pub struct Config {
     policy: Policy,
     mdns: bool,
     mdns_port: u16,
+    broadcast: bool,
+    broadcast_port: u16,
+    scan: bool,
 }
 
 impl Config {
@@ -74,6 +81,9 @@ impl Config {
             policy: Policy::All,
             mdns: true,
             mdns_port: honeylink_core::mdns::PORT,
+            broadcast: true,
+            broadcast_port: honeylink_core::knock::PORT,
+            scan: true,
         }
     }
 
@@ -102,6 +112,29 @@ impl Config {
     #[must_use]
     pub const fn mdns_port(mut self, port: u16) -> Self {
         self.mdns_port = port;
+        self
+    }
+}
+
+impl Config {
+    /// Whether to ask by broadcast, and at remembered addresses, who is there. Without it nothing is scanned either.
+    #[must_use]
+    pub const fn broadcast(mut self, on: bool) -> Self {
+        self.broadcast = on;
+        self
+    }
+
+    /// Another UDP port than 7842 for broadcasts and scans, as with [`Config::mdns_port`].
+    #[must_use]
+    pub const fn broadcast_port(mut self, port: u16) -> Self {
+        self.broadcast_port = port;
+        self
+    }
+
+    /// Whether private subnets of at most 1,024 addresses may be asked address by address where nobody answers otherwise.
+    #[must_use]
+    pub const fn scan(mut self, on: bool) -> Self {
+        self.scan = on;
         self
     }
 }
@@ -169,6 +202,8 @@ impl From<nearby::Event> for Event {
 pub struct Discovery {
     table: Arc<Table>,
     announcement: watch::Sender<Announcement>,
+    /// Where devices were before.
+    remembered: watch::Sender<Vec<IpAddr>>,
     stop: CancellationToken,
     tasks: Mutex<JoinSet<()>>,
 }
@@ -188,14 +223,24 @@ impl Discovery {
         let table = Arc::new(Table::new(own, config.policy));
         let stop = CancellationToken::new();
         let (announcement, announced) = watch::channel(config.announcement);
+        let (remembered, where_they_were) = watch::channel(Vec::new());
         let mut tasks = JoinSet::new();
         tasks.spawn(expire(Arc::clone(&table), stop.clone()));
         if config.mdns {
             let machine = Mdns::new(own, Rng::from_seed(seed));
             let place = (config.scope, config.mdns_port);
+            let announced = announced.clone();
             tasks.spawn(mdns::run(Arc::clone(&table), machine, place, announced, stop.clone()));
         }
-        Ok(Self { table, announcement, stop, tasks: Mutex::new(tasks) })
+        if config.broadcast && config.scope == Scope::Lan {
+            // Another seed than that of multicast DNS, whose timers would otherwise fall on the same moments.
+            seed.reverse();
+            let machine = Knock::new(own, Rng::from_seed(seed));
+            let settings = knock::Settings { port: config.broadcast_port, scan: config.scan };
+            let (table, stop) = (Arc::clone(&table), stop.clone());
+            tasks.spawn(knock::run(table, machine, settings, announced, where_they_were, stop));
+        }
+        Ok(Self { table, announcement, remembered, stop, tasks: Mutex::new(tasks) })
     }
 
     /// Changes what is announced: name, pairing hint, port. Others hear of it at once.
@@ -273,6 +318,16 @@ impl Discovery {
                 ttl: NEARBY_TTL_MAX,
             },
         );
+    }
+
+    /// Devices were at these addresses before: those on a LAN of this machine are asked who is there. Replaces the previous
+    /// set, of which at most 64 count.
+    pub fn remember(&self, addresses: Vec<IpAddr>) {
+        self.remembered.send_if_modified(|before| {
+            let changed = *before != addresses;
+            *before = addresses;
+            changed
+        });
     }
 
     /// Reports what another finder saw.

@@ -115,6 +115,7 @@ pub struct NodeBuilder {
     memory: Option<MemoryNetwork>,
     session: SessionConfig,
     discovery: DiscoverySetting,
+    seek: Seek,
     mesh: Option<MeshOptions>,
     nat: NatOptions,
     #[cfg(feature = "testing")]
@@ -134,6 +135,20 @@ enum DiscoverySetting {
     Off,
     /// On another multicast DNS port.
     Port(u16),
+}
+
+/// How devices are found where multicast is dropped.
+#[derive(Clone, Copy, Debug)]
+struct Seek {
+    broadcast: bool,
+    scan: bool,
+    port: u16,
+}
+
+impl Default for Seek {
+    fn default() -> Self {
+        Self { broadcast: true, scan: true, port: honeylink_core::knock::PORT }
+    }
 }
 
 impl NodeBuilder {
@@ -190,6 +205,22 @@ impl NodeBuilder {
     #[must_use]
     pub fn discovery(mut self, on: bool) -> Self {
         self.discovery = if on { DiscoverySetting::On } else { DiscoverySetting::Off };
+        self
+    }
+
+    /// Whether devices are also looked for by broadcast and at remembered addresses, for networks that drop multicast, and
+    /// whether small private subnets may be asked address by address where nobody answers that. Default: both. Only with a
+    /// reach beyond this machine.
+    #[must_use]
+    pub fn discovery_without_multicast(mut self, broadcast: bool, scan: bool) -> Self {
+        (self.seek.broadcast, self.seek.scan) = (broadcast, scan);
+        self
+    }
+
+    /// The UDP port of broadcasts and scans, 7842 unless said otherwise; as [`NodeBuilder::discovery_port`].
+    #[must_use]
+    pub fn broadcast_port(mut self, port: u16) -> Self {
+        self.seek.port = port;
         self
     }
 
@@ -415,6 +446,8 @@ impl NodeBuilder {
         if let DiscoverySetting::Port(port) = self.discovery {
             config = config.mdns_port(port);
         }
+        let Seek { broadcast, scan, port } = self.seek;
+        config = config.broadcast(broadcast && !self.is_simulated()).scan(scan).broadcast_port(port);
         Ok(Some(Discovery::start(config)?))
     }
 

@@ -1,6 +1,7 @@
 //! What discovery hears of this node, and what the node does with what discovery sees.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::time::Instant;
@@ -78,6 +79,9 @@ impl Inner {
         self.mesh_look();
         if let Some(discovery) = &self.discovery {
             let peers = self.store.trust().list();
+            let trusted = peers.iter().filter(|p| p.trust.is_trusted());
+            let before: BTreeSet<_> = trusted.flat_map(|p| p.addresses.iter().map(SocketAddr::ip)).collect();
+            discovery.remember(before.into_iter().collect());
             let known = peers.into_iter().filter(|p| p.trust.is_trusted()).map(|p| (p.id, p.name));
             discovery.mark_known(known);
         }
