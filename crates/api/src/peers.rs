@@ -30,6 +30,9 @@ pub struct Peer {
     pub first_seen_unix_ms: u64,
     /// When it was last seen.
     pub last_seen_unix_ms: u64,
+    /// Where links to it were, `ip:port`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<String>,
     /// Whether it is in view now.
     pub nearby: bool,
     /// The way a link to it runs now; `null` while there is none.

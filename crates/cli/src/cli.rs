@@ -101,6 +101,7 @@ pub(crate) enum Verb {
     Speed(commands::speed::Args),
     Path(commands::path::Args),
     Mesh(commands::mesh::Args),
+    Doctor(commands::doctor::Args),
     Config(commands::config::Args),
     Logs(commands::logs::Args),
     #[cfg(feature = "sim")]

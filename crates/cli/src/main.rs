@@ -87,6 +87,7 @@ async fn run(cli: Cli) -> app::Outcome {
         Verb::Logs(args) => commands::logs::run(&app, args).await,
         #[cfg(feature = "sim")]
         Verb::Sim(args) => commands::sim::run(&app, args).await,
+        Verb::Doctor(args) => commands::doctor::run(&app, args).await,
         Verb::Completions(args) => commands::completions::run(&args),
         Verb::Man(args) => commands::man::run(args),
         Verb::Demo(args) => commands::demo::run(&app, args).await,

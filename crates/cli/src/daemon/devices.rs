@@ -115,6 +115,7 @@ fn describe(daemon: &Daemon, record: PeerRecord) -> Peer {
         notes: record.notes,
         first_seen_unix_ms: record.first_seen,
         last_seen_unix_ms: record.last_seen,
+        addresses: record.addresses.iter().map(ToString::to_string).collect(),
         nearby: daemon.node.nearby_now().iter().any(|device| device.id == record.id),
         path: daemon.path_to(&record.id),
     }

@@ -22,6 +22,7 @@ mod process;
 mod tree;
 
 mod acquaintance;
+mod doctor;
 mod folder;
 mod killed;
 mod nearby;

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use if_addrs::IfAddr;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -28,6 +28,14 @@ pub struct Interface {
 }
 
 impl Interface {
+    /// Its IPv4 addresses, each with its subnet's broadcast address.
+    pub fn v4(&self) -> impl Iterator<Item = (Ipv4Addr, Ipv4Addr)> + '_ {
+        self.nets.iter().filter_map(|net| match net {
+            IpNet::V4(v4) => Some((v4.addr(), v4.broadcast())),
+            IpNet::V6(_) => None,
+        })
+    }
+
     /// Whether `ip` belongs to a neighbour on this interface.
     #[must_use]
     pub fn is_on_link(&self, ip: IpAddr) -> bool {
