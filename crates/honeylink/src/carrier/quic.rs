@@ -39,6 +39,13 @@ const IDLE_MAX: Duration = Duration::from_secs(6);
 /// are connections only to devices that somebody holds a link to, and to those around if the node has a mesh: without one
 /// an idle node sends none.
 const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(1500);
+/// With a wide reach a connection has a relay to fall back on, or an address behind another router. One way of it that is
+/// silent for this long is given up for another; the last one never is, [`IDLE_MAX`] is for that. It bounds what an
+/// application notices of a way that dies without a word.
+const WAY_IDLE_MAX: Duration = Duration::from_millis(1000);
+/// How often each way of such a connection is shown to be alive: both sides do, so that six packets must be lost in a row
+/// before a good way is given up.
+const WAY_KEEP_ALIVE_EVERY: Duration = Duration::from_millis(320);
 
 /// Handshakes under way. Beyond a quarter of them, an address must first show that it can be answered (RFC 9000, section
 /// 8.1.2), so nobody takes places in the name of others.
@@ -205,7 +212,7 @@ impl QuicCarrier {
 
     async fn dial(&self, target: EndpointAddr, alpn: &[u8]) -> Result<QuicConn, ConnLost> {
         let gauge = Gauge::new();
-        let options = ConnectOptions::new().with_transport_config(transport_config(&gauge));
+        let options = ConnectOptions::new().with_transport_config(transport_config(&gauge, self.reach));
         let connecting = async {
             let connecting = self.endpoint.connect_with_opts(target, alpn, options).await;
             let connecting = connecting.map_err(|e| ConnLost::Transport(format!("{e:#}")))?;
@@ -245,7 +252,7 @@ impl QuicCarrier {
         let carrier = self.clone();
         let gauge = Gauge::new();
         let config = self.endpoint.create_server_config_builder(self.alpns.clone());
-        let config = Arc::new(config.set_transport_config(transport_config(&gauge)).build());
+        let config = Arc::new(config.set_transport_config(transport_config(&gauge, self.reach)).build());
         let hole = hole_of(&incoming.remote_addr());
         Some(async move {
             let _slot = slot;
@@ -282,6 +289,18 @@ impl QuicCarrier {
         &self.holes
     }
 
+    /// Makes iroh look for direct ways to every peer now.
+    ///
+    /// It has no word for that, but does so when the addresses of this endpoint change. So one is added, and taken back the
+    /// next time: loopback, which is always true and which the other side's probe never leaves its machine for.
+    pub(crate) async fn look_for_ways(&self) {
+        let Some(port) = self.bound().first().map(SocketAddr::port) else { return };
+        let here = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if !self.endpoint.remove_external_addr(&here).await {
+            self.endpoint.add_external_addr(here).await;
+        }
+    }
+
     /// What went over this carrier's connections so far.
     pub(crate) fn traffic(&self) -> Traffic {
         self.meter.traffic()
@@ -299,7 +318,7 @@ pub(super) fn offline(key: &SecretKey, alpns: Vec<Vec<u8>>) -> Result<iroh::endp
         .secret_key(iroh::SecretKey::from_bytes(&key.to_bytes()))
         .relay_mode(RelayMode::Disabled)
         .alpns(alpns)
-        .transport_config(transport_config(&Gauge::new()))
+        .transport_config(transport_config(&Gauge::new(), Reach::Lan))
         .clear_ip_transports())
 }
 
@@ -349,7 +368,12 @@ fn free_port(reach: Reach) -> Result<u16, BindError> {
 }
 
 /// QUIC parameters of one connection, each with its reason.
-fn transport_config(gauge: &Arc<Gauge>) -> QuicTransportConfig {
+fn transport_config(gauge: &Arc<Gauge>, reach: Reach) -> QuicTransportConfig {
+    let (way_idle, way_alive) = match reach {
+        Reach::Wide => (WAY_IDLE_MAX, WAY_KEEP_ALIVE_EVERY),
+        // On one network there is mostly one way, and nothing is gained by asking often whether it is there.
+        Reach::Loopback | Reach::Lan => (IDLE_MAX, KEEP_ALIVE_EVERY),
+    };
     QuicTransportConfig::builder()
         // The bottleneck's queue stays short, or priorities would end where it begins.
         .congestion_controller_factory(Arc::new(Pacing { gauge: gauge.clone() }))
@@ -358,9 +382,9 @@ fn transport_config(gauge: &Arc<Gauge>) -> QuicTransportConfig {
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         // The conversion fails only beyond 2^62 ms.
         .max_idle_timeout(IdleTimeout::try_from(IDLE_MAX).ok())
-        .default_path_max_idle_timeout(IDLE_MAX)
+        .default_path_max_idle_timeout(way_idle)
         .keep_alive_interval(KEEP_ALIVE_EVERY)
-        .default_path_keep_alive_interval(KEEP_ALIVE_EVERY)
+        .default_path_keep_alive_interval(way_alive)
         .build()
 }
 

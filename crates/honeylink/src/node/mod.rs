@@ -3,6 +3,7 @@
 
 mod accept;
 mod builder;
+mod climb;
 mod dial;
 mod listen;
 mod mesh;

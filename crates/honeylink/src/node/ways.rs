@@ -12,8 +12,9 @@ use honeylink_core::paths::{Change, Counts, Hindrance, Paths, Way};
 use honeylink_core::time::Time;
 use tokio::sync::broadcast;
 
-use super::{Inner, Node, Reach};
-use crate::carrier::{Conn, PathReport};
+use super::climb::Climb;
+use super::{Carriers, Inner, Node, Reach};
+use crate::carrier::{Conn, PathReport, Rung};
 use crate::clock::unix_ms;
 
 /// Changes that a slow listener may be behind before it is told that it missed some.
@@ -92,9 +93,21 @@ impl Inner {
     /// Watches a connection until it is gone.
     pub(super) async fn watch_ways(self: &Arc<Self>, conn: &Conn) {
         let mut events = conn.path_events();
+        let mut climb = Climb::default();
         loop {
             self.note_ways(&conn.peer());
-            events.next().await;
+            let ways = conn.paths();
+            let relayed = !ways.is_empty() && ways.iter().all(|way| way.rung == Rung::Relayed);
+            let Some(pause) = climb.pause(relayed) else {
+                events.next().await;
+                continue;
+            };
+            if tokio::time::timeout(pause, events.next()).await.is_err() {
+                climb.tried();
+                if let Carriers::Quic(quic) = &self.carriers {
+                    quic.look_for_ways().await;
+                }
+            }
         }
     }
 
