@@ -35,6 +35,8 @@ usage: cargo xtask <command>
   sim [--from SEED]            scenarios, saved runs, 200 fresh seeds and planted mistakes in the simulator
   sim --seed SEED | --replay FILE  one run of it again
   sim --report [--minutes N] [NODES..]  the figures of docs/simulation.md
+  lab [SCENARIO..]             the product behind real NATs, beside plain iroh; docs/nat-matrix.md
+  lab soak [--minutes N]       fifty links, a fault every two seconds, no message lost; 10 minutes
   lab x1 [SEEDS]               the simulator beside emulated modems, three minutes; docs/simulation.md
   man                          man pages into target/man";
 

@@ -1,0 +1,278 @@
+//! The soak: many devices behind all kinds of NAT, links between them that talk without end, and every two seconds something
+//! breaks. In the end each message must have arrived once, and nobody may have grown.
+//!
+//! What is said goes through `honeylink chat`, because its log is on both disks: who asks for a node to be killed must count
+//! what the next process knows. A sender that dies with a message under way knows nothing of it, so such a message may have
+//! arrived or not, but not twice.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use honeylink::{Node, Reach};
+use rustix::process::Signal;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::Command;
+use tokio::task::JoinSet;
+
+use crate::Trouble;
+use crate::line::Chance;
+use crate::scenario::{self, Kind, Scenario};
+use crate::subject::{Programs, Relays, Subject};
+use crate::world::World;
+
+/// Devices, and the links between them: all pairs would be 55.
+const DEVICES: usize = 11;
+const LINKS: usize = 50;
+const FAULT_EVERY: Duration = Duration::from_secs(2);
+/// From one message of a link to the next.
+const SAY_EVERY: Duration = Duration::from_secs(2);
+/// How long somebody waits for word of a message before asking no more.
+const WORD_MAX: Duration = Duration::from_secs(40);
+/// A frozen program and a dead one come back after this time.
+const AWAY: Duration = Duration::from_secs(3);
+/// In the end nothing is broken for so long, and then everything must have arrived.
+const SETTLE: Duration = Duration::from_secs(90);
+/// Memory may grow by this factor from the second minute to the end: allocators keep what a fault made them take.
+const GROWTH_MAX: f64 = 1.3;
+const KINDS: [Kind; 6] =
+    [Kind::Public, Kind::Open, Kind::Home, Kind::Cgnat, Kind::Corporate, Kind::UdpBlocked];
+
+/// What a sender knows of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Word {
+    /// Taken by the node: it must arrive.
+    Taken,
+    /// Nothing was said of it any more.
+    Unknown,
+}
+
+/// One direction between two devices, and what was said over it.
+#[derive(Debug)]
+struct Line {
+    from: usize,
+    to: usize,
+    said: Mutex<BTreeMap<u64, Word>>,
+}
+
+/// What the soak found.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Found {
+    minutes: f64,
+    seed: u64,
+    links: usize,
+    faults: u64,
+    taken: u64,
+    unknown: u64,
+    lost: u64,
+    twice: u64,
+    memory_bytes_early: u64,
+    memory_bytes_late: u64,
+}
+
+impl Found {
+    pub(crate) fn is_good(&self) -> bool {
+        let grown = self.memory_bytes_late as f64 / (self.memory_bytes_early.max(1)) as f64;
+        self.lost == 0 && self.twice == 0 && self.taken > 0 && grown <= GROWTH_MAX
+    }
+}
+
+/// Runs the soak for `minutes`.
+pub(crate) async fn run(
+    programs: &Programs,
+    minutes: f64,
+    seed: u64,
+    folder: &Path,
+) -> Result<Found, Trouble> {
+    let program = programs.honeylink.clone();
+    let names: Vec<String> = (0..DEVICES).map(|number| format!("node-{number}")).collect();
+    let world = World::build(&scenario(&names)?).await?;
+    let mut relays = Relays::start(&world, programs, folder).await?;
+    let pairs: Vec<(usize, usize)> =
+        (0..DEVICES).flat_map(|a| (a + 1..DEVICES).map(move |b| (a, b))).take(LINKS).collect();
+    let mut nodes = Subject::product(programs, &names, &pairs, &relays.at, folder).await?;
+    nodes.start(&world).await?;
+    let lines: Vec<Arc<Line>> = pairs
+        .iter()
+        .map(|(from, to)| Arc::new(Line { from: *from, to: *to, said: Mutex::default() }))
+        .collect();
+    let mut talkers = JoinSet::new();
+    for line in &lines {
+        let device = world.device(&names[line.from])?.clone();
+        let home = nodes.home(&names[line.from])?.to_owned();
+        let (program, to, line) = (program.clone(), names[line.to].clone(), line.clone());
+        talkers.spawn(async move {
+            loop {
+                let mut command = Command::new(&program);
+                command.arg("--home").arg(&home).args(["chat", &to, "--json"]);
+                // An end is a fault's doing: somebody asks again.
+                let _ = talk(&device, command, &line).await;
+                tokio::time::sleep(SAY_EVERY / 4).await;
+            }
+        });
+    }
+    let mut found = Found { minutes, seed, links: lines.len(), ..Found::default() };
+    faults(&mut found, &world, &mut relays, &mut nodes, &names).await?;
+    // The last words are said before the talkers go, so that nothing is unknown for want of time.
+    tokio::time::sleep(SETTLE / 2).await;
+    talkers.shutdown().await;
+    tokio::time::sleep(SETTLE / 2).await;
+    found.memory_bytes_late = memory(&nodes, &names);
+    let homes: Vec<_> =
+        names.iter().map(|name| nodes.home(name).map(Path::to_owned)).collect::<Result<_, _>>()?;
+    nodes.stop().await;
+    count(&mut found, &lines, &names, &homes).await?;
+    Ok(found)
+}
+
+fn scenario(names: &[String]) -> Result<Scenario, Trouble> {
+    let mut text = String::from("name = \"soak\"\nabout = \"everything at once\"\nrelays = 2\n");
+    for (name, kind) in names.iter().zip(KINDS.iter().cycle()) {
+        text.push_str(&format!("[[devices]]\nname = \"{name}\"\nbehind = \"{}\"\n", kind.name()));
+    }
+    text.push_str("[[steps]]\ndo = \"connect\"\n");
+    Ok(scenario::parse_any("soak", &text)?)
+}
+
+/// One program that talks, until it ends or says no word of a message for too long.
+async fn talk(device: &patchbay::Device, mut command: Command, line: &Line) -> Result<(), Trouble> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
+    let mut child = device.spawn_command(command)?;
+    let mut says = child.stdin.take().ok_or("no pipe")?;
+    let mut hears = BufReader::new(child.stdout.take().ok_or("no pipe")?).lines();
+    loop {
+        let number = {
+            let mut said = held(&line.said);
+            let number = said.len() as u64;
+            said.insert(number, Word::Unknown);
+            number
+        };
+        let text = format!("{}>{}:{number}", line.from, line.to);
+        says.write_all(format!("{text}\n").as_bytes()).await?;
+        let word = async {
+            while let Some(heard) = hears.next_line().await? {
+                let event: Value = serde_json::from_str(&heard).unwrap_or_default();
+                if event["event"] == "message" && event["text"] == text.as_str() {
+                    return Ok::<_, Trouble>(event["state"] != "failed");
+                }
+            }
+            Err("the program ended".into())
+        };
+        if tokio::time::timeout(WORD_MAX, word).await?? {
+            held(&line.said).insert(number, Word::Taken);
+        }
+        tokio::time::sleep(SAY_EVERY).await;
+    }
+}
+
+/// Breaks something every two seconds, mends it later, and mends everything in the end.
+async fn faults(
+    found: &mut Found,
+    world: &World,
+    relays: &mut Relays,
+    nodes: &mut Subject,
+    names: &[String],
+) -> Result<(), Trouble> {
+    let mut chance = Chance::new(found.seed);
+    let began = Instant::now();
+    let over = Duration::from_secs_f64(found.minutes * 60.0);
+    while began.elapsed() < over {
+        let name = names.get(chance.below(names.len())).ok_or("nobody to hit")?;
+        let until = Instant::now() + FAULT_EVERY;
+        match chance.below(6) {
+            0 => world.cut_one(name).await?,
+            1 => world.heal().await?,
+            2 => {
+                let to = names.get(chance.below(names.len())).ok_or("nowhere to go")?;
+                world.replug(name, &World::place_of(to)).await?;
+            }
+            3 => {
+                relays.kill(chance.below(world.relays())).await;
+                tokio::time::sleep(AWAY).await;
+                relays.start_all(world).await?;
+            }
+            4 => {
+                nodes.signal(name, Signal::STOP)?;
+                tokio::time::sleep(AWAY).await;
+                nodes.signal(name, Signal::CONT)?;
+            }
+            _ => {
+                nodes.kill(name).await;
+                tokio::time::sleep(AWAY).await;
+                nodes.up(world, name).await?;
+            }
+        }
+        found.faults += 1;
+        if found.memory_bytes_early == 0 && began.elapsed() > over.min(Duration::from_secs(600)) / 5 {
+            found.memory_bytes_early = memory(nodes, names);
+        }
+        tokio::time::sleep(until.saturating_duration_since(Instant::now())).await;
+    }
+    world.heal().await
+}
+
+fn memory(nodes: &Subject, names: &[String]) -> u64 {
+    names.iter().filter_map(|name| nodes.memory_bytes(name)).sum()
+}
+
+/// Reads what the receivers have on their disks.
+async fn count(
+    found: &mut Found,
+    lines: &[Arc<Line>],
+    names: &[String],
+    homes: &[std::path::PathBuf],
+) -> Result<(), Trouble> {
+    let mut ids = Vec::new();
+    let mut heard: BTreeMap<(usize, usize), Vec<u64>> = BTreeMap::new();
+    for (home, name) in homes.iter().zip(names) {
+        let node =
+            Node::builder().home(home).name(name).reach(Reach::Loopback).discovery(false).build().await?;
+        ids.push(node.id());
+        node.shutdown().await;
+    }
+    for (to, (home, name)) in homes.iter().zip(names).enumerate() {
+        let node =
+            Node::builder().home(home).name(name).reach(Reach::Loopback).discovery(false).build().await?;
+        for (from, id) in ids.iter().enumerate() {
+            let mut before = None;
+            loop {
+                let page = node.store().chat().list(id, before, 100)?;
+                let numbers = page.messages.iter().filter_map(|row| {
+                    let rest = row.message.text.strip_prefix(&format!("{from}>{to}:"))?;
+                    rest.parse::<u64>().ok()
+                });
+                heard.entry((from, to)).or_default().extend(numbers);
+                let Some(oldest) = page.messages.first() else { break };
+                before = Some(oldest.sequence);
+            }
+        }
+        node.shutdown().await;
+    }
+    for line in lines {
+        let came = heard.remove(&(line.from, line.to)).unwrap_or_default();
+        let mut times: BTreeMap<u64, u64> = BTreeMap::new();
+        for number in came {
+            *times.entry(number).or_default() += 1;
+        }
+        for (number, word) in held(&line.said).iter() {
+            let count = times.get(number).copied().unwrap_or(0);
+            found.twice += u64::from(count > 1);
+            match word {
+                Word::Taken => {
+                    found.taken += 1;
+                    found.lost += u64::from(count == 0);
+                }
+                Word::Unknown => found.unknown += 1,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn held<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,188 @@
+//! What the command line asks for, and doing it: which scenarios, how often, where the results go.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::Trouble;
+use crate::report::Report;
+use crate::run::{self, Outcome};
+use crate::scenario::{self, Scenario};
+use crate::soak;
+use crate::subject::{Programs, Who};
+
+pub(crate) const USAGE: &str = "\
+usage: honeylink-lab --scenarios FOLDER --raw FILE --honeylink FILE
+                     [--report FILE] [--docs FILE] [--runs N] [--keep FOLDER] [NAME..]
+
+  --scenarios FOLDER  the scenario files
+  --raw FILE          the built honeylink-lab-raw, the control
+  --honeylink FILE    the built program
+  --report FILE       results as JSON
+  --docs FILE         puts the tables between the markers of this Markdown file
+  --runs N            runs of each scenario, instead of its own number
+  --keep FOLDER       homes and logs stay there
+  --soak              instead of scenarios: fifty links and a fault every two seconds
+  --minutes N         of the soak; 10 otherwise
+  --seed N            of its faults; 1 otherwise
+  NAME..              scenarios, or NAME=VARIANT for one pair of a matrix; all without";
+
+/// A run of a scenario ends after this time: longer than all its steps may take.
+const RUN_MAX: Duration = Duration::from_secs(600);
+/// How long the soak breaks things unless somebody says otherwise.
+const SOAK_MINUTES: f64 = 10.0;
+
+/// See [`USAGE`].
+#[derive(Debug, Default)]
+pub(crate) struct Wish {
+    scenarios: PathBuf,
+    raw: PathBuf,
+    honeylink: PathBuf,
+    report: Option<PathBuf>,
+    docs: Option<PathBuf>,
+    runs: Option<u32>,
+    keep: Option<PathBuf>,
+    soak: bool,
+    minutes: Option<f64>,
+    seed: Option<u64>,
+    names: Vec<String>,
+}
+
+impl Wish {
+    pub(crate) fn parse(mut args: impl Iterator<Item = String>) -> Option<Self> {
+        let mut wish = Self::default();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--scenarios" => wish.scenarios = args.next()?.into(),
+                "--raw" => wish.raw = args.next()?.into(),
+                "--honeylink" => wish.honeylink = args.next()?.into(),
+                "--report" => wish.report = Some(args.next()?.into()),
+                "--docs" => wish.docs = Some(args.next()?.into()),
+                "--runs" => wish.runs = Some(args.next()?.parse().ok()?),
+                "--keep" => wish.keep = Some(args.next()?.into()),
+                "--soak" => wish.soak = true,
+                "--minutes" => wish.minutes = Some(args.next()?.parse().ok()?),
+                "--seed" => wish.seed = Some(args.next()?.parse().ok()?),
+                flag if flag.starts_with('-') => return None,
+                _ => wish.names.push(arg),
+            }
+        }
+        let needed = [&wish.scenarios, &wish.raw, &wish.honeylink];
+        needed.iter().all(|path| !path.as_os_str().is_empty()).then_some(wish)
+    }
+
+    fn wants(&self, scenario: &Scenario, variant: &str) -> bool {
+        let one = format!("{}={}", scenario.name, variant.replace(' ', ""));
+        self.names.is_empty() || self.names.iter().any(|name| *name == scenario.name || *name == one)
+    }
+}
+
+/// Runs what is wished; whether everything expected of the product came.
+pub(crate) async fn obey(wish: &Wish) -> Result<bool, Trouble> {
+    // The first process of a namespace is not ended by a signal it does not ask for.
+    let mut ended = signal(SignalKind::terminate())?;
+    tokio::select! {
+        done = all(wish) => done,
+        _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+        _ = ended.recv() => Err("told to end".into()),
+    }
+}
+
+async fn all(wish: &Wish) -> Result<bool, Trouble> {
+    let programs = Programs { honeylink: wish.honeylink.clone(), raw: wish.raw.clone() };
+    if wish.soak {
+        return long(wish, &programs).await;
+    }
+    let scenarios = scenario::all(&wish.scenarios)?;
+    for name in &wish.names {
+        let bare = name.split('=').next().unwrap_or_default();
+        if !scenarios.iter().any(|scenario| scenario.name == bare) {
+            let known: Vec<_> = scenarios.iter().map(|scenario| scenario.name.as_str()).collect();
+            return Err(format!("no scenario is called `{bare}`; there are {}", known.join(", ")).into());
+        }
+    }
+    let mut report = Report::default();
+    for scenario in &scenarios {
+        for (variant, one) in scenario.variants() {
+            if wish.wants(scenario, &variant) {
+                for number in 0..wish.runs.unwrap_or(scenario.runs) {
+                    let outcome = timed(wish, &programs, &one, &variant, number).await;
+                    report.take(&one, &variant, outcome);
+                }
+            }
+        }
+    }
+    report.print();
+    if let Some(file) = &wish.report {
+        report.write_json(file)?;
+    }
+    if let Some(file) = &wish.docs {
+        report.write_docs(file)?;
+    }
+    Ok(report.is_good())
+}
+
+async fn long(wish: &Wish, programs: &Programs) -> Result<bool, Trouble> {
+    let temporary = tempfile::tempdir()?;
+    let folder = wish.keep.clone().unwrap_or_else(|| temporary.path().to_owned());
+    std::fs::create_dir_all(&folder)?;
+    let minutes = wish.minutes.unwrap_or(SOAK_MINUTES);
+    let found = soak::run(programs, minutes, wish.seed.unwrap_or(1), &folder).await?;
+    let json = serde_json::to_string_pretty(&found)?;
+    println!("{json}");
+    if let Some(file) = &wish.report {
+        std::fs::write(file, format!("{json}\n"))?;
+    }
+    Ok(found.is_good())
+}
+
+async fn timed(wish: &Wish, programs: &Programs, scenario: &Scenario, variant: &str, number: u32) -> Outcome {
+    let began = Instant::now();
+    let outcome = match once(wish, programs, scenario, variant, number).await {
+        Ok(outcome) => outcome,
+        Err(trouble) => {
+            let unmet = vec![format!("the run itself failed: {trouble}")];
+            Outcome { unmet, ..Outcome::default() }
+        }
+    };
+    let rung = |who: Who| {
+        let ended = outcome.ended.iter().find(|(other, _)| *other == who);
+        ended.and_then(|(_, rung)| *rung).map_or("-", scenario::Rung::name)
+    };
+    println!(
+        "{} [{variant}] run {}: {:.1} s, ended {} (iroh {})",
+        scenario.name,
+        number + 1,
+        began.elapsed().as_secs_f64(),
+        rung(Who::Honeylink),
+        rung(Who::Iroh)
+    );
+    for sample in &outcome.samples {
+        println!("    {:?} {:?} {:?}", sample.who, sample.figure, sample.value.map(f64::round));
+    }
+    for unmet in &outcome.unmet {
+        println!("    NOT MET: {unmet}");
+    }
+    outcome
+}
+
+async fn once(
+    wish: &Wish,
+    programs: &Programs,
+    scenario: &Scenario,
+    variant: &str,
+    number: u32,
+) -> Result<Outcome, Trouble> {
+    let kept = wish
+        .keep
+        .as_ref()
+        .map(|keep| keep.join(format!("{}-{}-{number}", scenario.name, variant.replace(' ', ""))));
+    let temporary = tempfile::tempdir()?;
+    let folder = kept.unwrap_or_else(|| temporary.path().to_owned());
+    std::fs::create_dir_all(&folder)?;
+    match tokio::time::timeout(RUN_MAX, run::run(programs, scenario, variant, &folder)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(format!("not over after {} s", RUN_MAX.as_secs()).into()),
+    }
+}
