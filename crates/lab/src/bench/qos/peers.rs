@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use honeylink::{Class, Link, Node, Reach, StreamOptions, testing};
-use iroh::endpoint::{Connection, presets};
+use iroh::endpoint::{Connection, QuicTransportConfig, VarInt, presets};
 use iroh::{Endpoint, EndpointAddr, RelayMode};
 use tokio::runtime::Runtime;
 
@@ -15,6 +15,8 @@ use super::net::{Cable, THERE};
 use crate::Trouble;
 
 const PROTOCOL: &str = "bench/1";
+/// Streams raw iroh allows; 100 unless told otherwise, and a row has ten times as many.
+const RAW_STREAMS_MAX: u32 = 2048;
 /// What is sent before anything counts.
 pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
 
@@ -143,6 +145,11 @@ impl Connected {
                 .crypto_provider(honeylink::crypto::provider()?)
                 .relay_mode(RelayMode::Disabled)
                 .alpns(vec![PROTOCOL.as_bytes().to_vec()])
+                .transport_config(
+                    QuicTransportConfig::builder()
+                        .max_concurrent_bidi_streams(VarInt::from_u32(RAW_STREAMS_MAX))
+                        .build(),
+                )
                 .clear_ip_transports()
                 .bind_addr(SocketAddr::from(([0, 0, 0, 0], 0)))?
                 .bind()
