@@ -1,6 +1,10 @@
 //! Flows of datagrams at the [`Gate`]: unlike byte streams their bytes wait here, because a datagram that is too late is
 //! dropped, and because repair is added where the losses are known.
 //!
+//! Repair does not leave at once with the datagram that completes its block: a connection puts small datagrams that leave
+//! together into one packet, and a packet that is lost would take both what is to be repaired and what repairs it. It goes
+//! in the time until the flow's next datagram.
+//!
 //! The gate decides when a datagram leaves; its task hands it to the connection, outside the gate's lock.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -48,6 +52,8 @@ struct Repair {
     last: Option<Time>,
     /// When the block has to end though it is not full; `None` between blocks.
     ends: Option<Time>,
+    /// Repair of blocks that ended, and when it leaves, soonest first.
+    spread: VecDeque<(Time, Bytes)>,
     sent: u64,
 }
 
@@ -57,7 +63,8 @@ impl Repair {
         // Half of the deadline to fill a block, half for its way.
         let patience = deadline.unwrap_or(PATIENCE) / 2;
         let encoder = Encoder::new(Layout { data: 4, repair: 1 });
-        Self { control, encoder, patience, interval: INTERVAL_FIRST, last: None, ends: None, sent: 0 }
+        let spread = VecDeque::new();
+        Self { control, encoder, patience, interval: INTERVAL_FIRST, last: None, ends: None, spread, sent: 0 }
     }
 
     /// What leaves now that the application sends `payload`.
@@ -72,28 +79,49 @@ impl Repair {
             self.ends = Some(now + self.patience);
         }
         let Some((datagram, repair)) = self.encoder.push(payload) else { return Vec::new() };
-        let mut out = vec![datagram];
+        let mut out = self.leaving(now);
+        out.insert(0, datagram);
         if !repair.is_empty() {
             self.ends = None;
-            out.extend(self.keep(repair));
+            self.spread(now, repair);
         }
         out
     }
 
-    /// Ends the block now.
-    fn flush(&mut self) -> Vec<Bytes> {
-        self.ends = None;
-        let repair = self.encoder.flush();
-        self.keep(repair)
+    /// What leaves now without a datagram of the application: repair that is due, and of a block that must end.
+    fn due(&mut self, now: Time) -> Vec<Bytes> {
+        if self.ends.is_some_and(|at| at <= now) {
+            self.ends = None;
+            let repair = self.encoder.flush();
+            self.spread(now, repair);
+        }
+        self.leaving(now)
     }
 
-    /// Without losses no repair is sent.
-    fn keep(&mut self, repair: Vec<Bytes>) -> Vec<Bytes> {
+    fn leaving(&mut self, now: Time) -> Vec<Bytes> {
+        let due = self.spread.partition_point(|(at, _)| *at <= now);
+        self.spread.drain(..due).map(|(_, repair)| repair).collect()
+    }
+
+    /// Lets repair leave one by one until the next datagram is expected. Without losses none is sent.
+    fn spread(&mut self, now: Time, repair: Vec<Bytes>) {
         if self.control.level() == FecLevel::None {
-            return Vec::new();
+            return;
         }
         self.sent += repair.len() as u64;
-        repair
+        // What is left of the block before is due now: there is never more than the repair of two.
+        self.spread.iter_mut().for_each(|(at, _)| *at = now);
+        let gap = self.interval / u32::try_from(repair.len() + 1).unwrap_or(1);
+        let mut at = now;
+        for datagram in repair {
+            at += gap;
+            self.spread.push_back((at, datagram));
+        }
+    }
+
+    /// When something leaves by itself.
+    fn deadline(&self) -> Option<Time> {
+        self.ends.into_iter().chain(self.spread.front().map(|(at, _)| *at)).min()
     }
 }
 
@@ -139,7 +167,7 @@ impl Flows {
     /// When a block ends or losses are to be looked at.
     pub(super) fn deadline(&self) -> Option<Time> {
         let repairs = || self.outbound.values().filter_map(|flow| flow.repair.as_ref());
-        let ends = repairs().filter_map(|repair| repair.ends).min();
+        let ends = repairs().filter_map(Repair::deadline).min();
         // Only while something is sent: an idle flow must not wake anybody.
         let look = repairs().any(|repair| repair.ends.is_some()).then(|| self.looked + LOSSES_EVERY);
         ends.into_iter().chain(look).min()
@@ -163,17 +191,10 @@ impl Flows {
         }
     }
 
-    /// Flows whose block has to end now, with its repair.
+    /// Repair that leaves now, by flow.
     pub(super) fn due(&mut self, now: Time) -> Vec<(StreamId, Vec<Bytes>)> {
-        let mut due = Vec::new();
-        for (id, flow) in &mut self.outbound {
-            if let Some(repair) =
-                flow.repair.as_mut().filter(|repair| repair.ends.is_some_and(|at| at <= now))
-            {
-                due.push((*id, repair.flush()));
-            }
-        }
-        due
+        let repairs = self.outbound.iter_mut().filter_map(|(id, flow)| Some((*id, flow.repair.as_mut()?)));
+        repairs.map(|(id, repair)| (id, repair.due(now))).collect()
     }
 
     /// Puts a datagram into a flow's queue, as it goes over the wire. Its size.
@@ -309,5 +330,45 @@ impl Gate {
         let repair = inside.flows.outbound.get(&id).and_then(|flow| flow.repair.as_ref());
         let fec = repair.map_or(FecLevel::None, |repair| repair.control.level());
         FlowStats { sent, fec, repair: inside.flows.repair_sent(id) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EVERY: Duration = Duration::from_millis(5);
+
+    /// Sends `count` datagrams, one every [`EVERY`]; what left when, with the flow's own wake-ups in between.
+    fn left(repair: &mut Repair, count: u32) -> Vec<(Time, usize)> {
+        let mut left = Vec::new();
+        for nth in 0..count {
+            let now = Time::ZERO + EVERY * nth;
+            while let Some(at) = repair.deadline().filter(|at| *at < now) {
+                left.push((at, repair.due(at).len()));
+            }
+            left.push((now, repair.push(now, Bytes::from_static(b"a word")).len()));
+        }
+        left
+    }
+
+    #[test]
+    fn repair_leaves_neither_with_what_it_repairs_nor_with_other_repair() {
+        let mut repair = Repair::new(FecChoice::AtLeastLight, Some(Duration::from_millis(100)));
+        let left = left(&mut repair, 400);
+        assert!(repair.sent >= 80, "{}", repair.sent);
+        assert!(left.iter().all(|(_, datagrams)| *datagrams <= 1), "{left:?}");
+        let repairs = left.iter().filter(|(at, _)| at.as_micros() % 5000 != 0).count() as u64;
+        assert!(repair.sent - repairs <= 2, "{repairs} of {} apart", repair.sent);
+    }
+
+    #[test]
+    fn no_more_repair_waits_than_two_blocks_have() {
+        let mut repair = Repair::new(FecChoice::AtLeastLight, None);
+        for _ in 0..1000 {
+            // All at once, and nobody looks at the deadlines.
+            repair.push(Time::ZERO, Bytes::from_static(b"a word"));
+            assert!(repair.spread.len() <= 8, "{}", repair.spread.len());
+        }
     }
 }
