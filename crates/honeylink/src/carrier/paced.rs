@@ -23,6 +23,9 @@ const PACKET_OVERHEAD_BYTES: u64 = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The other direction counts when it carries at least one byte for so many of this one.
 const BACK_COUNTS_FROM: u64 = 16;
+/// How much longer both directions' queues may be together than one alone, in halves. Twice as long, and whoever waits in
+/// both waits too long; a fifth longer, and the link idles.
+const BOTH_WAYS_HALVES: u32 = 3;
 
 /// What the controllers of one connection tell its gate. Bytes are the application's, as well as a packet's size tells.
 #[derive(Debug)]
@@ -165,8 +168,8 @@ impl Paced {
         let received = self.gauge.received.load(Ordering::Relaxed);
         let (out, back) = (self.sent - self.flow.sent, received - self.flow.received);
         self.flow = Flow { since: now, sent: self.sent, received };
-        let queues = if back.saturating_mul(BACK_COUNTS_FROM) >= out { 2 } else { 1 };
-        self.capacity.set_delay_target(self.config.delay_target * queues);
+        let halves = if back.saturating_mul(BACK_COUNTS_FROM) >= out { BOTH_WAYS_HALVES } else { 2 };
+        self.capacity.set_delay_target(self.config.delay_target * halves / 2);
     }
 }
 
