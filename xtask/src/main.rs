@@ -31,6 +31,7 @@ usage: cargo xtask <command>
   deny                         licences, bans and sources of dependencies (needs cargo-deny)
   no-c                         build the program with a C compiler that always fails
   fuzz [--seconds N] [TARGET]  each fuzz target for N seconds, 30 by default (needs nightly, cargo-fuzz)
+  bench [ID]                   every benchmark suite, or one figure
   bench --suite NAME           a named benchmark suite; writes target/report/NAME.json
   sim [--from SEED]            scenarios, saved runs, 200 fresh seeds and planted mistakes in the simulator
   sim --seed SEED | --replay FILE  one run of it again
@@ -52,6 +53,8 @@ fn main() -> ExitCode {
         ["deny"] => step::run_all(&house, &[check::DENY]),
         ["no-c"] => step::run_all(&house, &[check::NO_C]),
         ["fuzz", rest @ ..] => answer(fuzz::run(&house, rest)),
+        ["bench"] => answer(bench::all(&house, None)),
+        ["bench", id] if !id.starts_with('-') => answer(bench::all(&house, Some(id))),
         ["bench", "--suite", suite, rest @ ..] => answer(bench::run(&house, suite, rest)),
         ["sim", rest @ ..] => answer(sim::run(&house, rest)),
         ["lab", rest @ ..] => answer(lab::run(&house, rest)),

@@ -12,7 +12,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("honeylink", &["honeylink-core", "honeylink-sim"]),
     ("honeylink-api", &[]),
     ("honeylink-cli", &["honeylink", "honeylink-api", "honeylink-sim"]),
-    ("honeylink-lab", &["honeylink", "honeylink-sim"]),
+    ("honeylink-lab", &["honeylink-core", "honeylink", "honeylink-sim"]),
     // Only tests, against implementations written in C: no product build reaches it.
     ("honeylink-interop", &["honeylink-core", "honeylink"]),
     ("honeylink-fuzz", &["honeylink-core", "honeylink"]),

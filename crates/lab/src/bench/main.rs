@@ -23,9 +23,11 @@
 //! usage     CPU seconds and memory of this process
 //! rows/*    the suite `first-link`, one file per figure
 //! qos/*     the suite `qos`: many streams on a cable of known rate
+//! counts    the suite `instructions`: the cost of hot paths, by callgrind
 //! ```
 
 mod chart;
+mod counts;
 mod device;
 mod lan;
 mod pairs;
@@ -45,13 +47,20 @@ use report::{Report, Row};
 type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 const USAGE: &str = "\
-usage: honeylink-bench --suite first-link|qos [--report FILE] [--write-docs FILE]
-                       [--program FILE] [--only ID,ID] [--quick]
+usage: honeylink-bench --suite first-link|qos|instructions [--report FILE]
+                       [--write-docs FILE] [--program FILE] [--zenoh FILE]
+                       [--counted FILE] [--baseline FILE] [--keep-baseline]
+                       [--only ID,ID] [--quick]
 
   --report FILE      the rows as JSON
   --write-docs FILE  puts the table between the markers of this Markdown file, and
                      a chart beside it where the suite has one
   --program FILE     the built program `honeylink`; rows about it are skipped without
+  --zenoh FILE       a program that carries the load over Zenoh; what is compared
+                     with it is left out or skipped without
+  --counted FILE     the built program `honeylink-counted`, for `instructions`
+  --baseline FILE    the counts that `instructions` compares with
+  --keep-baseline    puts the counts of this run there instead
   --only ID,ID       these rows only; the others stay in the docs as they are
   --quick            smaller samples: to see that the suite runs, not to judge by";
 
@@ -66,6 +75,7 @@ struct Suite {
 const SUITES: &[Suite] = &[
     Suite { name: "first-link", figures: rows::ALL, chart: None },
     Suite { name: "qos", figures: qos::rows::FIGURES, chart: Some("ms") },
+    Suite { name: "instructions", figures: counts::FIGURES, chart: None },
 ];
 
 /// What the command line asks for.
@@ -74,9 +84,8 @@ struct Wish {
     suite: String,
     report: Option<PathBuf>,
     docs: Option<PathBuf>,
-    program: Option<PathBuf>,
     only: Option<Vec<String>>,
-    quick: bool,
+    scale: rows::Scale,
 }
 
 impl Wish {
@@ -87,9 +96,13 @@ impl Wish {
                 "--suite" => wish.suite = args.next()?,
                 "--report" => wish.report = Some(args.next()?.into()),
                 "--write-docs" => wish.docs = Some(args.next()?.into()),
-                "--program" => wish.program = Some(args.next()?.into()),
+                "--program" => wish.scale.program = Some(args.next()?.into()),
+                "--zenoh" => wish.scale.zenoh = Some(args.next()?.into()),
+                "--counted" => wish.scale.counted = Some(args.next()?.into()),
+                "--baseline" => wish.scale.baseline = Some(args.next()?.into()),
+                "--keep-baseline" => wish.scale.keep_baseline = true,
                 "--only" => wish.only = Some(args.next()?.split(',').map(str::to_owned).collect()),
-                "--quick" => wish.quick = true,
+                "--quick" => wish.scale.quick = true,
                 _ => return None,
             }
         }
@@ -122,11 +135,10 @@ fn main() -> ExitCode {
 
 /// Runs the suite and says whether every row that ran holds its bar.
 fn run(wish: &Wish) -> Result<bool, Trouble> {
-    let scale = rows::Scale { quick: wish.quick, program: wish.program.clone() };
     let suite = wish.suite().ok_or("no such suite")?;
-    let mut report = Report::new(suite, wish.quick);
+    let mut report = Report::new(suite, wish.scale.quick);
     for figure in suite.figures.iter().filter(|figure| wish.wants(figure.id)) {
-        let row = match (figure.measure)(&scale) {
+        let row = match (figure.measure)(&wish.scale) {
             Ok(finding) => Row::new(figure, finding),
             Err(trouble) => Row::failed(figure, &trouble.to_string()),
         };

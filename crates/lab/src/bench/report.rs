@@ -67,8 +67,8 @@ pub(crate) struct Row {
     pub(crate) id: &'static str,
     what: &'static str,
     /// Null if it was skipped or failed.
-    pub(crate) value: Option<f64>,
-    pub(crate) unit: &'static str,
+    value: Option<f64>,
+    unit: &'static str,
     /// What the value is a ratio to, or null for an absolute figure.
     peer: Option<&'static str>,
     bar: String,
@@ -77,7 +77,7 @@ pub(crate) struct Row {
     samples: Vec<f64>,
     /// First quartile, median, third quartile of the samples.
     quartiles: Option<[f64; 3]>,
-    pub(crate) facts: BTreeMap<&'static str, f64>,
+    facts: BTreeMap<&'static str, f64>,
     /// Why there is no value.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
@@ -215,18 +215,23 @@ impl Report {
     }
 
     /// Puts this report's rows into the table between the markers of `file`. A row that was not measured now stays as it
-    /// is there, so that a figure can be measured anew by itself. The chart, a file of the same name ending in `.svg`, is
-    /// drawn when every row was measured.
+    /// is there, so that a figure can be measured anew by itself. The chart, a file of the same name ending in `.svg`,
+    /// shows that table.
     pub(crate) fn write_docs(&self, file: &Path) -> Result<(), Trouble> {
         let shown = file.display();
         let text = std::fs::read_to_string(file).map_err(|e| format!("{shown}: {e}"))?;
         let measured: Vec<_> = self.rows.iter().map(|row| (row.id, row.line())).collect();
-        let spliced = splice(&text, |old| table(self.figures, &measured, old))
-            .ok_or_else(|| format!("{shown}: no `{DOCS_BEGIN}` and `{DOCS_END}` in this order"))?;
+        let mut whole = String::new();
+        let spliced = splice(&text, |old| {
+            whole = table(self.figures, &measured, old);
+            whole.clone()
+        });
+        let spliced =
+            spliced.ok_or_else(|| format!("{shown}: no `{DOCS_BEGIN}` and `{DOCS_END}` in this order"))?;
         std::fs::write(file, spliced).map_err(|e| format!("{shown}: {e}"))?;
-        let Some(unit) = self.chart.filter(|_| self.rows.len() == self.figures.len()) else { return Ok(()) };
+        let Some(unit) = self.chart else { return Ok(()) };
         let drawing = file.with_extension("svg");
-        std::fs::write(&drawing, chart::draw(unit, &self.rows))
+        std::fs::write(&drawing, chart::draw(unit, &whole))
             .map_err(|e| format!("{}: {e}", drawing.display()).into())
     }
 }

@@ -115,6 +115,13 @@ impl Cable {
         Ok(())
     }
 
+    /// A program to be started at one end, `here` or `there`.
+    pub(crate) fn command(&self, end: &str, program: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.spaces.full(end), program]);
+        command
+    }
+
     /// A runtime at one end, `here` or `there`.
     pub(crate) fn runtime(&self, end: &str) -> Result<Runtime, Trouble> {
         self.spaces.runtime(end)

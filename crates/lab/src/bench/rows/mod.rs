@@ -19,12 +19,18 @@ use crate::report::{Bar, Finding};
 /// What a row about the program says without one.
 const NEEDS_PROGRAM: &str = "needs --program";
 
-/// How much to measure.
-#[derive(Clone, Debug)]
+/// How much to measure, and with what.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Scale {
     pub(crate) quick: bool,
     /// The program, for rows about it.
     pub(crate) program: Option<PathBuf>,
+    /// The program that carries the load over Zenoh, for rows that compare with it.
+    pub(crate) zenoh: Option<PathBuf>,
+    /// The program whose instructions are counted, the counts kept, and whether to keep this run's instead.
+    pub(crate) counted: Option<PathBuf>,
+    pub(crate) baseline: Option<PathBuf>,
+    pub(crate) keep_baseline: bool,
 }
 
 impl Scale {

@@ -1,0 +1,96 @@
+//! Q1, Q1b, Q1k, Q2: one ping among streams that always send.
+
+use std::time::Duration;
+
+use super::peers::{Devices, Load};
+use super::rival;
+use super::rows::{MBIT_PER_S, Who, may_not, once, runs};
+use crate::Trouble;
+use crate::pairs::{median, quantile};
+use crate::report::Finding;
+use crate::rows::Scale;
+
+/// Pings of one run, 200 a second.
+const PINGS: usize = 3400;
+/// Of the others, and of ours alone: enough for a 99th percentile.
+const PINGS_OF_PEERS: usize = 1000;
+/// Fewer samples say nothing about one in a thousand.
+const PER_MILLE_FROM: usize = 10_000;
+
+/// What is beside the ping.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beside {
+    pub(crate) streams: usize,
+    pub(crate) buffer_ms: u32,
+    pub(crate) both_ways: bool,
+}
+
+/// What the runs of one side came to.
+#[derive(Default)]
+struct Side {
+    pings_ms: Vec<f64>,
+    p99s: Vec<f64>,
+    rates: Vec<f64>,
+}
+
+impl Side {
+    fn add(&mut self, run: super::load::Outcome) {
+        self.rates.push(run.goodput_mbit_per_s());
+        self.p99s.push(quantile(&run.pings_ms, 0.99));
+        self.pings_ms.extend(run.pings_ms);
+    }
+
+    fn p50(&self) -> f64 {
+        median(&self.pings_ms)
+    }
+
+    fn p99(&self) -> f64 {
+        quantile(&self.pings_ms, 0.99)
+    }
+}
+
+/// The ping of ours, of raw iroh and of Zenoh, in turns, and of ours alone.
+pub(crate) fn beside(scale: &Scale, beside: Beside) -> Result<Finding, Trouble> {
+    if let Some(skipped) = may_not() {
+        return Ok(skipped);
+    }
+    let devices = Devices::new(MBIT_PER_S, beside.buffer_ms)?;
+    let (pings, of_peers) = (scale.samples(PINGS), scale.samples(PINGS_OF_PEERS));
+    let load = |pings| Load { both_ways: beside.both_ways, ..Load::equals(beside.streams, pings) };
+    let alone = once(Who::Ours, &devices, &Load::equals(0, of_peers), |_, _| Ok(()))?;
+    let (mut ours, mut raw, mut zenoh) = (Side::default(), Side::default(), Side::default());
+    for _ in 0..runs(scale) {
+        ours.add(once(Who::Ours, &devices, &load(pings), |_, _| Ok(()))?);
+        raw.add(once(Who::Raw, &devices, &load(of_peers), |_, _| Ok(()))?);
+        if let Some(program) = scale.zenoh.as_ref().filter(|_| beside.fits_zenoh()) {
+            zenoh.add(rival::run(program, &devices, &[beside.streams], of_peers, Duration::ZERO)?);
+        }
+    }
+    let mut facts = vec![
+        ("p50_ms", ours.p50()),
+        ("alone_p99_ms", quantile(&alone.pings_ms, 0.99)),
+        ("goodput_mbit_per_s", median(&ours.rates)),
+        ("raw_p50_ms", raw.p50()),
+        ("raw_p99_ms", raw.p99()),
+        ("raw_goodput_mbit_per_s", median(&raw.rates)),
+    ];
+    if ours.pings_ms.len() >= PER_MILLE_FROM {
+        facts.push(("p999_ms", quantile(&ours.pings_ms, 0.999)));
+    }
+    if !zenoh.rates.is_empty() {
+        facts.extend([
+            ("zenoh_p50_ms", zenoh.p50()),
+            ("zenoh_p99_ms", zenoh.p99()),
+            ("zenoh_goodput_mbit_per_s", median(&zenoh.rates)),
+            ("p99_by_zenoh", ours.p99() / zenoh.p99()),
+        ]);
+    }
+    Ok(Finding::Measured { value: ours.p99(), samples: ours.p99s, facts })
+}
+
+impl Beside {
+    /// Its side of the load has a thread for each stream and sends one way.
+    fn fits_zenoh(self) -> bool {
+        !self.both_ways && self.streams < 200
+    }
+}
