@@ -118,11 +118,12 @@ impl Default for Session {
 pub(crate) struct Nat {
     pub(crate) punch: String,
     pub(crate) observers: String,
+    pub(crate) observe: u16,
 }
 
 impl Default for Nat {
     fn default() -> Self {
-        Self { punch: "auto".to_owned(), observers: String::new() }
+        Self { punch: "auto".to_owned(), observers: String::new(), observe: 0 }
     }
 }
 
@@ -130,9 +131,9 @@ impl Nat {
     /// What the node is told.
     pub(crate) fn options(&self) -> NatOptions {
         // Checked when the setting was read.
-        NatOptions::default()
-            .punch(self.punch == "auto")
-            .observers(observers(&self.observers).unwrap_or_default())
+        let observers = observers(&self.observers).unwrap_or_default();
+        let options = NatOptions::default().punch(self.punch == "auto").observers(observers);
+        if self.observe == 0 { options } else { options.observe(self.observe) }
     }
 }
 

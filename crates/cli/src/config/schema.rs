@@ -144,6 +144,12 @@ pub(crate) const KEYS: &[Key] = &[
                 only with `node.reach = \"wide\"`.",
     },
     Key {
+        name: "nat.observe",
+        kind: Kind::Integer { min: 0, max: 65_534, unit: "" },
+        about: "UDP port on which this device, and on the next one too, tells others where they are seen: for devices that \
+                anybody can reach. 0: it does not. Used only with `node.reach = \"wide\"`.",
+    },
+    Key {
         name: "mesh.enabled",
         kind: Kind::Flag,
         about: "Whether the daemon takes part in the mesh: a connection to each paired device around, and messages \

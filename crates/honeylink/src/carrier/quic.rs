@@ -80,6 +80,16 @@ pub enum BindError {
         /// The system's words.
         reason: String,
     },
+    /// The two UDP ports of the observer cannot be had.
+    #[error(
+        "cannot open UDP port {port} and the next one for the observer: {reason}; choose another nat.observe"
+    )]
+    Observer {
+        /// The first port.
+        port: u16,
+        /// The system's words.
+        reason: String,
+    },
     /// The cryptography has no TLS 1.3.
     #[error("this build's cryptography cannot be used for TLS: {0}")]
     Tls(String),

@@ -57,11 +57,12 @@ impl fmt::Display for ObserverAt {
 pub struct NatOptions {
     pub(crate) observers: Vec<ObserverAt>,
     pub(crate) punch: bool,
+    pub(crate) observe: Option<u16>,
 }
 
 impl Default for NatOptions {
     fn default() -> Self {
-        Self { observers: Vec::new(), punch: true }
+        Self { observers: Vec::new(), punch: true, observe: None }
     }
 }
 
@@ -80,6 +81,14 @@ impl NatOptions {
     #[must_use]
     pub fn punch(mut self, on: bool) -> Self {
         self.punch = on;
+        self
+    }
+
+    /// Tells others where they are seen, on this UDP port and the next, signed with the node's identity: for a node that can be
+    /// reached by anybody. Others name it as `<this device's id>@<its address>:<port>`. Default: no.
+    #[must_use]
+    pub fn observe(mut self, port: u16) -> Self {
+        self.observe = Some(port);
         self
     }
 }

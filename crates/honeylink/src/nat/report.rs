@@ -8,7 +8,7 @@ use honeylink_core::nat::plan::NoPlan;
 use honeylink_core::nat::talk::{Nowhere, Refusal};
 use honeylink_core::nat::{Behavior, Failure};
 
-use super::HoleCounts;
+use super::{HoleCounts, ObserverCounts};
 
 /// Why no hole was made towards a device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,4 +79,6 @@ pub struct NatReport {
     pub latest: Vec<AttemptReport>,
     /// Packets dropped at holes.
     pub dropped: HoleCounts,
+    /// What this node did as an observer, if it is one.
+    pub observing: Option<ObserverCounts>,
 }

@@ -1,7 +1,7 @@
 //! [`NodeBuilder`]: what a node is made with.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -29,7 +29,7 @@ use crate::discovery::{
     Announcement, Capabilities, Config, Discovery, DiscoveryError, PairingHint, Scope, TxtRecord,
 };
 use crate::mesh::{MeshOptions, OpenRadioError, Start};
-use crate::nat::NatOptions;
+use crate::nat::{NatOptions, ObserverSockets};
 use crate::store::audit::AuditLog;
 use crate::store::home::{Home, HomeLayout};
 use crate::store::{OpenStoreError, Store};
@@ -325,6 +325,7 @@ impl NodeBuilder {
                 Carriers::Quic(quic)
             }
         };
+        let observer = self.bind_observer(&key).await?;
         let simulated = self.is_simulated();
         let tcp = match (&carriers, &self.mesh) {
             // Between simulated nodes there is nothing that TCP could go over.
@@ -360,7 +361,7 @@ impl NodeBuilder {
             home,
             pool: Pool::new(id),
             way_book: super::ways::WayBook::default(),
-            nat: super::nat::NatDesk::new(self.nat),
+            nat: super::nat::NatDesk::new(self.nat, observer),
             manual: Mutex::new(BTreeMap::new()),
             listeners: Listeners::default(),
             discovery,
@@ -381,6 +382,7 @@ impl NodeBuilder {
         inner.tasks.spawn(inner.clone().announce_desk());
         inner.tasks.spawn(inner.clone().watch_nearby());
         inner.tasks.spawn(inner.clone().watch_nat());
+        inner.tasks.spawn(inner.clone().observe());
         if let Some(mesh) = mesh {
             inner.tasks.spawn(inner.clone().keep_mesh(mesh.shared.clone()));
             inner.tasks.spawn(mesh.run(inner.stop.clone()));
@@ -413,6 +415,16 @@ impl NodeBuilder {
                 bound => return Ok((bound?, listeners)),
             }
         }
+    }
+
+    /// The sockets of the observer, if the node is to be one.
+    async fn bind_observer(&self, key: &SecretKey) -> Result<Option<ObserverSockets>, BindError> {
+        let Some(port) = self.nat.observe.filter(|_| self.reach == Reach::Wide && self.memory.is_none())
+        else {
+            return Ok(None);
+        };
+        let bound = ObserverSockets::bind((Ipv4Addr::UNSPECIFIED, port).into(), key.clone()).await;
+        bound.map(Some).map_err(|error| BindError::Observer { port, reason: error.to_string() })
     }
 
     fn start_discovery(

@@ -26,13 +26,15 @@ use crate::carrier::{ALPN_PUNCH, Conn, RecvStream, SendStream, Side, code};
 use crate::clock::unix_ms;
 use crate::nat::ask::{self, Depth, Look};
 use crate::nat::attempt::{self, Won};
-use crate::nat::{AttemptReport, NatOptions, NatReport, NotPunched};
+use crate::nat::{AttemptReport, NatOptions, NatReport, NotPunched, ObserverSockets};
 
 /// How long ordinary hole punching gets before this one begins.
 const PATIENCE: Duration = Duration::from_millis(700);
 /// Pause after an attempt that failed, or whose hole died soon; doubled each time.
 const PAUSE_MIN: Duration = Duration::from_secs(6);
 const PAUSE_MAX: Duration = Duration::from_secs(600);
+/// How often a side that does not lead looks whether it does now.
+const LEADER_CHECK: Duration = Duration::from_secs(20);
 /// A hole that was open for this long was a good one: the next attempt comes at once.
 const GOOD_HOLE: Duration = Duration::from_secs(30);
 /// How often the box is looked at while nothing else gives reason to.
@@ -54,6 +56,7 @@ const PROTOCOL: &str = "honeylink/nat/1";
 #[derive(Debug)]
 pub(crate) struct NatDesk {
     options: NatOptions,
+    observer: Option<ObserverSockets>,
     turns: Arc<Semaphore>,
     state: Mutex<State>,
 }
@@ -82,11 +85,11 @@ struct Ready {
 }
 
 impl NatDesk {
-    pub(super) fn new(options: NatOptions) -> Self {
+    pub(super) fn new(options: NatOptions, observer: Option<ObserverSockets>) -> Self {
         let report =
             NatReport { observers: options.observers.len(), punch: options.punch, ..NatReport::default() };
         let state = Mutex::new(State { report, ..State::default() });
-        Self { options, turns: Arc::new(Semaphore::new(NAT_ATTEMPTS_MAX)), state }
+        Self { options, observer, turns: Arc::new(Semaphore::new(NAT_ATTEMPTS_MAX)), state }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -138,7 +141,9 @@ impl Node {
         let quic = self.inner.wide()?;
         let state = self.inner.nat.state();
         let latest = state.latest.values().cloned().collect();
-        Some(NatReport { latest, dropped: quic.holes().counts(), ..state.report.clone() })
+        let (dropped, observing) =
+            (quic.holes().counts(), self.inner.nat.observer.as_ref().map(ObserverSockets::counts));
+        Some(NatReport { latest, dropped, observing, ..state.report.clone() })
     }
 }
 
@@ -181,6 +186,13 @@ impl Inner {
         self.stop.run_until_cancelled(watching).await;
     }
 
+    /// Answers those who ask where they are seen, until the node stops.
+    pub(super) async fn observe(self: Arc<Self>) {
+        if let Some(observer) = &self.nat.observer {
+            self.stop.run_until_cancelled(observer.run()).await;
+        }
+    }
+
     async fn look(&self, depth: Depth) -> Result<Look, NotPunched> {
         let observers = ask::resolve(&self.nat.options.observers).await;
         let mut rng = Rng::from_seed(self.random());
@@ -211,8 +223,9 @@ impl Inner {
         let mut events = conn.path_events();
         let mut pause = PAUSE_MIN;
         loop {
-            if !is_passed_on(conn) {
-                events.next().await;
+            if !is_passed_on(conn) || !self.is_leading(&conn.peer()) {
+                // Which connection leads may change without an event of this one.
+                let _ = tokio::time::timeout(LEADER_CHECK, events.next()).await;
                 continue;
             }
             tokio::time::sleep(PATIENCE).await;
@@ -231,6 +244,12 @@ impl Inner {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+
+    /// Whether this side dialled the connection that counts: when both dialled at once there are two, and both sides agree
+    /// which one counts, so that only one of them asks for attempts.
+    fn is_leading(&self, peer: &DeviceId) -> bool {
+        self.pool.current(peer).is_some_and(|current| current.side() == Side::Dialer)
     }
 
     /// One attempt from the controlling side, to its end.
@@ -490,7 +509,7 @@ mod tests {
 
     #[test]
     fn a_device_that_asks_without_end_gets_one_attempt_in_a_while() {
-        let desk = NatDesk::new(NatOptions::default());
+        let desk = NatDesk::new(NatOptions::default(), None);
         let peer = crate::testing::device_id(1);
         assert!(desk.admit(peer));
         assert!((0..1000).all(|_| !desk.admit(peer)));
@@ -500,7 +519,7 @@ mod tests {
 
     #[test]
     fn without_observers_nothing_is_tried() {
-        assert!(!NatDesk::new(NatOptions::default()).punches());
+        assert!(!NatDesk::new(NatOptions::default(), None).punches());
     }
 
     #[test]
