@@ -48,7 +48,8 @@ pub use path::{
 };
 pub use peers::{Grant, GrantsChange, Peer, PeerChange};
 pub use status::{
-    Health, Mode, NatSummary, Phase, ShutdownEvent, ShutdownRequest, Status, Subsystem, SubsystemState,
+    Health, Mode, NatSummary, Phase, RelayStatus, ShutdownEvent, ShutdownRequest, Status, Subsystem,
+    SubsystemState,
 };
 pub use transfer::{
     AcceptPolicy, ReceiveEvent, ReceiveRequest, SendRequest, Transfer, TransferAnswer, TransferEvent,

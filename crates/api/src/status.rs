@@ -30,6 +30,9 @@ pub struct Status {
     pub home: String,
     /// How far the node reaches: `loopback`, `lan` or `wide`.
     pub reach: String,
+    /// The relays through which this device is reached; empty without a wide reach.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub relays: Vec<RelayStatus>,
     /// Paired (and verified) devices.
     pub peers: usize,
     /// Devices seen now.
@@ -69,6 +72,20 @@ pub struct NatSummary {
     pub punched: u64,
 }
 
+/// A relay through which a device is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayStatus {
+    /// As in the settings: `https://host:port#key`.
+    pub relay: String,
+    /// Whether this device is reached through it first.
+    pub home: bool,
+    /// Whether it is connected. Others than the home are connected while they are needed.
+    pub connected: bool,
+    /// What went wrong last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
 /// Who runs the node that answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,7 +115,7 @@ pub enum Phase {
 /// Health of one part of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subsystem {
-    /// Which part: `node`, `store`, `carrier`, `discovery`, `mesh`, or `radio` with its serial port.
+    /// Which part: `node`, `store`, `carrier`, `discovery`, `mesh`, `relays` if there are any in the settings, or `radio` with its serial port.
     pub name: String,
     /// How it does.
     pub state: SubsystemState,

@@ -102,6 +102,8 @@ pub(crate) enum Verb {
     Path(commands::path::Args),
     Mesh(commands::mesh::Args),
     Doctor(commands::doctor::Args),
+    #[cfg(feature = "relay-server")]
+    Relay(commands::relay::Args),
     Config(commands::config::Args),
     Logs(commands::logs::Args),
     #[cfg(feature = "sim")]

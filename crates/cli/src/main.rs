@@ -80,6 +80,8 @@ async fn run(cli: Cli) -> app::Outcome {
         Verb::Chat(args) => commands::chat::run(&app, args).await,
         Verb::Pipe(args) => commands::pipe::run(&app, args).await,
         Verb::Ping(args) => commands::ping::run(&app, args).await,
+        #[cfg(feature = "relay-server")]
+        Verb::Relay(args) => commands::relay::run(&app, args).await,
         Verb::Speed(args) => commands::speed::run(&app, args).await,
         Verb::Path(args) => commands::path::run(&app, args).await,
         Verb::Mesh(args) => commands::mesh::run(&app, args).await,

@@ -22,6 +22,10 @@ pub const NAME_BYTES_MAX: usize = 63;
 pub const NEARBY_DEVICES_MAX: usize = 256;
 /// Most addresses kept per device.
 pub const ADDRESSES_PER_DEVICE_MAX: usize = 16;
+/// Longest host name of a relay, in bytes (RFC 1035 section 2.3.4, without the final dot).
+pub const RELAY_HOST_BYTES_MAX: usize = 253;
+/// Most relays a device is reached at.
+pub const RELAYS_PER_DEVICE_MAX: usize = 4;
 /// Most interfaces remembered per device and finder.
 pub const INTERFACES_PER_SIGHTING_MAX: usize = 8;
 /// Longest program version a device may announce, in bytes of visible ASCII.
@@ -101,7 +105,7 @@ pub const PAIRING_COMPARE_MAX: Duration = Duration::from_secs(120);
 /// Addresses in an invite.
 pub const INVITE_ADDRESSES_MAX: usize = 3;
 /// Longest text of an invite, in bytes.
-pub const INVITE_TEXT_BYTES_MAX: usize = 512;
+pub const INVITE_TEXT_BYTES_MAX: usize = 768;
 /// Largest pairing frame, in bytes.
 pub const PAIRING_FRAME_BYTES_MAX: usize = 512;
 

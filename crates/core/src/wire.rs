@@ -6,6 +6,7 @@
 
 pub mod chat;
 pub mod link;
+pub mod relay;
 
 use bytes::{BufMut, BytesMut};
 

@@ -35,6 +35,7 @@
 //! | [`discovery`] | who is around: multicast DNS and the nearby table |
 //! | [`crypto`] | QUIC's cryptography without a C compiler |
 //! | [`transfer`] | files and folders over one stream |
+//! | `relay` | with the feature `relay-server`: a relay for devices that cannot reach each other |
 //! | [`store`] | everything that survives a crash: identity, trust, history |
 //! | [`testing`] | for tests of applications: pairing without people, simulated networks in virtual time |
 //!
@@ -50,12 +51,15 @@ pub mod nat;
 pub mod node;
 pub mod pairing;
 pub mod policy;
+#[cfg(feature = "relay-server")]
+pub mod relay;
 pub mod services;
 pub mod store;
 pub mod testing;
 pub mod transfer;
 
 pub use honeylink_core::identity::{DeviceId, DeviceType, SecretKey};
+pub use honeylink_core::limits::RELAYS_PER_DEVICE_MAX;
 pub use honeylink_core::paths;
 pub use honeylink_core::qos::fec::FecChoice;
 pub use honeylink_core::qos::policy::{Policy, Preset};
@@ -63,8 +67,10 @@ pub use honeylink_core::qos::{Priority, Room, StreamOptions, StreamStats, Weight
 pub use honeylink_core::radio;
 pub use honeylink_core::session::State;
 pub use honeylink_core::wire::link::Class;
+pub use honeylink_core::wire::relay::{InvalidRelay, RelayAddr};
 
 pub use carrier::memory::MemoryNetwork;
+pub use carrier::relays::RelayState;
 pub use carrier::{PathReport, RecvStream, Rung, SendStream};
 pub use link::{Link, LinkStats, Stream};
 pub use node::{Listener, Node, NodeBuilder, Reach, Target, Ticket, WayChanged, Ways};

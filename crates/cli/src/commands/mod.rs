@@ -17,6 +17,8 @@ pub(crate) mod path;
 pub(crate) mod ping;
 pub(crate) mod pipe;
 pub(crate) mod receive;
+#[cfg(feature = "relay-server")]
+pub(crate) mod relay;
 pub(crate) mod send;
 #[cfg(feature = "sim")]
 pub(crate) mod sim;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use honeylink_api::{ExitCode, MeshSummary, Mode, NatSummary, Phase, Status, SubsystemState, routes};
+use honeylink_api::{
+    ExitCode, MeshSummary, Mode, NatSummary, Phase, RelayStatus, Status, SubsystemState, routes,
+};
 
 use super::describe_streams;
 use crate::app::{App, Outcome};
@@ -57,6 +59,9 @@ pub(super) fn describe(status: &Status) -> Vec<String> {
         format!("id       {}", status.id),
         format!("version  {}", status.version),
         format!("listen   {} (reach: {})", status.listen.join(", "), status.reach),
+    ];
+    lines.extend(status.relays.iter().map(relay));
+    lines.extend([
         format!(
             "devices  {} paired, {} nearby; {} running",
             status.peers,
@@ -65,7 +70,7 @@ pub(super) fn describe(status: &Status) -> Vec<String> {
         ),
         format!("mesh     {}", status.mesh.as_ref().map_or_else(|| "off".to_owned(), mesh)),
         format!("home     {}", status.home),
-    ];
+    ]);
     lines.extend(status.nat.as_ref().map(nat));
     lines.extend(describe_streams(&status.streams).iter().map(|line| format!("streams  {line}")));
     for part in status.subsystems.iter().filter(|part| part.state != SubsystemState::Healthy) {
@@ -94,6 +99,19 @@ fn nat(nat: &NatSummary) -> String {
         (true, all) => format!("; {} in {}", units::count(nat.punched, "hole"), units::count(all, "attempt")),
     };
     format!("nat      {}{seen}{answered}{made}", nat.behavior)
+}
+
+/// A relay in one line: `relay    relay.example.org:443: connected, reached through it first`.
+fn relay(relay: &RelayStatus) -> String {
+    let name = relay.relay.split(['#', '?']).next().unwrap_or_default();
+    let name = name.strip_prefix("https://").unwrap_or(name);
+    let state = match (relay.connected, relay.home, &relay.problem) {
+        (true, _, _) => "connected, this device is reached through it".to_owned(),
+        (false, _, Some(problem)) => format!("not connected: {}", text::paragraph(problem)),
+        (false, true, None) => "connecting".to_owned(),
+        (false, false, None) => "in reserve".to_owned(),
+    };
+    format!("relay    {name}: {state}")
 }
 
 /// The mesh in one line: `2 neighbours, a way to 3 devices, 1 of 2 radios up; 0 messages under way`.

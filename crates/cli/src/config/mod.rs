@@ -52,6 +52,8 @@ pub(crate) struct Node {
     pub(crate) device_type: String,
     pub(crate) port: u16,
     pub(crate) reach: String,
+    pub(crate) relays: Vec<String>,
+    pub(crate) relay_only: bool,
     pub(crate) preset: String,
 }
 
@@ -62,6 +64,8 @@ impl Default for Node {
             device_type: "desktop".to_owned(),
             port: 0,
             reach: "lan".to_owned(),
+            relays: Vec::new(),
+            relay_only: false,
             preset: "none".to_owned(),
         }
     }

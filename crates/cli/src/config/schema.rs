@@ -1,5 +1,6 @@
 //! The one list of configuration keys: name, kind, meaning, and whether a change works without a restart.
 
+use honeylink::{RELAYS_PER_DEVICE_MAX, RelayAddr};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
@@ -54,6 +55,8 @@ pub(crate) enum Kind {
     Address,
     /// Observers with commas between them, or nothing.
     Observers,
+    /// Relays, each as [`RelayAddr`] is written.
+    Relays,
     /// Radio modems, each a table of [`radio::FIELDS`].
     Radios,
 }
@@ -79,6 +82,18 @@ pub(crate) const KEYS: &[Key] = &[
         name: "node.reach",
         kind: Kind::Choice(&["loopback", "lan", "wide"]),
         about: "How far packets may go: this machine only, the local networks only, or the internet as well.",
+    },
+    Key {
+        name: "node.relays",
+        kind: Kind::Relays,
+        about: "Relays through which this device is reached from other networks, as `honeylink relay` prints them. Used \
+                only with `node.reach = \"wide\"`.",
+    },
+    Key {
+        name: "node.relay_only",
+        kind: Kind::Flag,
+        about: "Whether to speak through relays and in no other way, so that no device learns this one's addresses. \
+                Needs a wide reach and a relay.",
     },
     Key {
         name: "node.preset",
@@ -287,6 +302,9 @@ impl Kind {
             Self::Decimal { min, max, unit } => format!("a number from {min} to {max} ({unit})"),
             Self::Folder => "a folder's path".to_owned(),
             Self::Address => "an address as 127.0.0.1:9464 or [::1]:9464, or empty".to_owned(),
+            Self::Relays => {
+                format!("a list of at most {RELAYS_PER_DEVICE_MAX} relays, each as https://host:port#key")
+            }
             Self::LogFilter => {
                 "error, warn, info, debug, trace or a filter such as \"info,honeylink=debug\"".to_owned()
             }
@@ -313,6 +331,7 @@ impl Kind {
             Self::Integer { .. } => text.replace('_', "").parse::<i64>().ok().map(Value::from),
             Self::Decimal { .. } => text.parse::<f64>().ok().map(Value::from),
             Self::Radios => file::value(text),
+            Self::Relays => Some(relays_of(text)),
         };
         let value = value.ok_or_else(|| self.must())?;
         self.check(&value).map(|()| value)
@@ -337,6 +356,7 @@ impl Kind {
             }
             Self::LogFilter => value.as_str().is_some_and(|s| !s.is_empty() && EnvFilter::try_new(s).is_ok()),
             Self::Observers => value.as_str().is_some_and(|s| observers(s).is_ok()),
+            Self::Relays => return check_relays(value).map_err(|wrong| wrong.unwrap_or_else(|| self.must())),
             Self::Radios => return radio::check(value).map_err(|wrong| wrong.to_string()),
         };
         if takes { Ok(()) } else { Err(self.must()) }
@@ -345,6 +365,26 @@ impl Kind {
     pub(super) fn must(&self) -> String {
         format!("it must be {}", self.allowed())
     }
+}
+
+/// A list as in TOML, or one relay, or several with commas between them.
+fn relays_of(text: &str) -> Value {
+    if text.trim_start().starts_with('[')
+        && let Some(list) = file::value(text)
+    {
+        return list;
+    }
+    text.split(',').map(str::trim).filter(|relay| !relay.is_empty()).map(Value::from).collect()
+}
+
+/// What is wrong with one of the relays, or `None` if it is no such list.
+fn check_relays(value: &Value) -> Result<(), Option<String>> {
+    let list = value.as_array().filter(|list| list.len() <= RELAYS_PER_DEVICE_MAX).ok_or(None)?;
+    for relay in list {
+        let text = relay.as_str().ok_or(None)?;
+        text.parse::<RelayAddr>().map_err(|why| Some(format!("`{text}`: {why}")))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -373,6 +413,23 @@ mod tests {
             assert_eq!(key.kind.check(&value), Ok(()), "{name} does not take its default {value}");
         }
         assert_eq!(leaves().len(), KEYS.len());
+    }
+
+    #[test]
+    fn a_relay_that_is_none_is_refused_with_what_is_wrong_with_it() {
+        let relays = &key("node.relays").unwrap().kind;
+        let one = "https://relay.example.org:8443#00112233445566778899aabbccddeeff";
+        assert_eq!(relays.read(one), Ok(Value::from(vec![one])));
+        assert_eq!(
+            relays.read(&format!("[\"{one}\", \"https://b.org\"]")),
+            Ok(Value::from(vec![one, "https://b.org"]))
+        );
+        assert_eq!(relays.read(""), Ok(Value::from(Vec::<Value>::new())));
+        let wrong = relays.read("https://relay.example.org#0011").unwrap_err();
+        assert!(wrong.contains("32 hex digits"), "{wrong}");
+        assert!(relays.read("http://relay.example.org").unwrap_err().contains("https://"));
+        assert!(relays.read(&["https://a.org"; 5].join(",")).unwrap_err().contains("at most 4"));
+        assert!(relays.check(&Value::from(7)).is_err());
     }
 
     #[test]

@@ -42,6 +42,7 @@ impl Look {
             discovery(daemon),
             self.mesh(daemon),
         ];
+        parts.extend(relays(daemon));
         parts.extend(self.mesh.iter().flat_map(|mesh| &mesh.radios).map(|radio| {
             let name = format!("radio {}", radio.path.display());
             match &radio.status.modem {
@@ -86,6 +87,26 @@ impl Look {
             (Some(_), _) => part("mesh", SubsystemState::Healthy, None),
         }
     }
+}
+
+/// The relays of the settings, if there are any: one that works is enough.
+fn relays(daemon: &Daemon) -> Option<Subsystem> {
+    if daemon.config.node.relays.is_empty() {
+        return None;
+    }
+    let states = daemon.node.relays();
+    if states.is_empty() {
+        let why = "not used: relays need node.reach = \"wide\"".to_owned();
+        return Some(part("relays", SubsystemState::Degraded, Some(why)));
+    }
+    if states.iter().any(|state| state.connected) {
+        return Some(part("relays", SubsystemState::Healthy, None));
+    }
+    let problem = states.iter().find_map(|state| {
+        state.problem.as_ref().map(|problem| format!("{}: {problem}", state.relay.authority()))
+    });
+    let why = problem.unwrap_or_else(|| "none of them answered yet".to_owned());
+    Some(part("relays", SubsystemState::Degraded, Some(why)))
 }
 
 fn discovery(daemon: &Daemon) -> Subsystem {

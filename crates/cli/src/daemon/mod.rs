@@ -93,6 +93,8 @@ async fn build(home: &HomeLayout, config: &Config, mode: Mode) -> Result<Node, F
         .reach(reach)
         .port(config.node.port)
         .nat(config.nat.options())
+        .relays(relays(&config.node.relays)?)
+        .relay_only(config.node.relay_only)
         .message_bytes_max(config.session.message_bytes_max)
         .suspended_max(Duration::from_secs(config.session.suspended_max_s));
     if !config.node.name.is_empty() {
@@ -113,6 +115,11 @@ async fn build(home: &HomeLayout, config: &Config, mode: Mode) -> Result<Node, F
         builder = builder.mesh(options);
     }
     builder.build().await.map_err(|error| failures::build(&error).into())
+}
+
+/// The relays of the settings, which were checked when they were read.
+fn relays(lines: &[String]) -> Result<Vec<honeylink::RelayAddr>, Failure> {
+    lines.iter().map(|line| line.parse().map_err(Failure::internal)).collect()
 }
 
 impl Running {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
+use honeylink::RelayState;
 use honeylink::nat::NatReport;
-use honeylink_api::{API_VERSION, NatSummary, Status};
+use honeylink_api::{API_VERSION, NatSummary, RelayStatus, Status};
 
 use super::answer::Answer;
 use super::health::Look;
@@ -30,6 +31,7 @@ pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Answer<Status> 
         uptime_s: daemon.started.elapsed().as_secs(),
         home: daemon.home.dir().display().to_string(),
         reach: node.reach().as_str().to_owned(),
+        relays: node.relays().into_iter().map(relay).collect(),
         peers: trusted.count(),
         nearby: node.nearby_now().len(),
         transfers: daemon.transfers_running(),
@@ -49,5 +51,14 @@ fn summary(nat: &NatReport) -> NatSummary {
         punch: nat.punch,
         attempts: nat.attempts,
         punched: nat.punched,
+    }
+}
+
+fn relay(state: RelayState) -> RelayStatus {
+    RelayStatus {
+        relay: state.relay.to_string(),
+        home: state.home,
+        connected: state.connected,
+        problem: state.problem,
     }
 }

@@ -24,6 +24,7 @@ use crate::identity::DeviceId;
 use crate::limits::{PAIRING_CODE_LIFETIME, PAIRING_CODES_OPEN_MAX, PAIRING_CODES_REMEMBERED_MAX};
 use crate::rng::Rng;
 use crate::time::{Deadline, Time};
+use crate::wire::relay::RelayAddr;
 
 /// Names one opening of a code on this desk; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,6 +43,8 @@ pub struct Order {
     pub host: DeviceId,
     /// Where it can be reached; the first three go into the invite.
     pub addresses: Vec<SocketAddr>,
+    /// A relay through which it can be reached; it goes into the invite.
+    pub relay: Option<RelayAddr>,
 }
 
 /// A code just opened: the same opportunity as a code to say and an invite to scan. Whichever comes first uses up both.
@@ -128,7 +131,8 @@ impl Desk {
             }
         };
         let invite =
-            Invite::with_secret(order.purpose, order.host, Zeroizing::new(rng.bytes()), &order.addresses);
+            Invite::with_secret(order.purpose, order.host, Zeroizing::new(rng.bytes()), &order.addresses)
+                .with_relay(order.relay.clone());
         let expires = now + order.lifetime.min(PAIRING_CODE_LIFETIME);
         let ticket = TicketId(self.next);
         self.next += 1;

@@ -17,6 +17,7 @@ fn order(form: Form) -> Order {
         lifetime: PAIRING_CODE_LIFETIME,
         host: SecretKey::from_u64(2).id(),
         addresses: Vec::new(),
+        relay: None,
     }
 }
 

@@ -5,12 +5,14 @@
 //! form `honeylink:p#<base32>` keeps the secret in the fragment, which browsers never send to a server.
 //!
 //! Bytes of version 1: one byte with the version (high four bits) and the purpose (low four), the host's key (32), the
-//! one-time secret (16), one byte with two bits for each of three addresses (0 none, 1 IPv4, 2 IPv6, lowest bits first),
-//! then the addresses, each 4 or 16 bytes and a big-endian port.
+//! one-time secret (16), one byte with two bits for each of three addresses (0 none, 1 IPv4, 2 IPv6, lowest bits first)
+//! and in its highest two bits the number of relays (0 or 1), then the addresses, each 4 or 16 bytes and a big-endian
+//! port, then the relay ([`crate::wire::relay`]).
 
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use bytes::BytesMut;
 use data_encoding::BASE32_NOPAD;
 use zeroize::Zeroizing;
 
@@ -18,12 +20,15 @@ use super::{Hint, Purpose, Secret, kdf};
 use crate::identity::DeviceId;
 use crate::limits::{INVITE_ADDRESSES_MAX, INVITE_TEXT_BYTES_MAX};
 use crate::rng::Rng;
+use crate::wire::relay::RelayAddr;
 use crate::wire::{Invalid, Reader};
 
 const QR_PREFIX: &str = "HONEYLINK:P/";
 const LINK_PREFIX: &str = "honeylink:p#";
 /// A web page that hands invites on has this path, whatever its host.
 const WEB_FRAGMENT: &str = "/p#";
+/// Where the number of relays stands in the byte of the addresses' kinds.
+const RELAYS_SHIFT: u8 = 6;
 
 /// An invite from one host. The secret is wiped on drop and never printed by `Debug`.
 #[derive(Clone, PartialEq, Eq)]
@@ -32,6 +37,7 @@ pub struct Invite {
     host: DeviceId,
     secret: Zeroizing<[u8; 16]>,
     addresses: Vec<SocketAddr>,
+    relay: Option<RelayAddr>,
 }
 
 /// Why some text is not an invite.
@@ -70,7 +76,21 @@ impl Invite {
         // Scope ids and flow labels mean nothing on another machine, so addresses are kept without them.
         let addresses =
             addresses.iter().take(INVITE_ADDRESSES_MAX).map(|a| SocketAddr::new(a.ip(), a.port())).collect();
-        Self { purpose, host, secret, addresses }
+        Self { purpose, host, secret, addresses, relay: None }
+    }
+
+    /// The same invite for a host that is reached through a relay as well. It makes the text longer by some 30 to 60
+    /// characters.
+    #[must_use]
+    pub fn with_relay(mut self, relay: Option<RelayAddr>) -> Self {
+        self.relay = relay;
+        self
+    }
+
+    /// The relay through which the host can be reached.
+    #[must_use]
+    pub const fn relay(&self) -> Option<&RelayAddr> {
+        self.relay.as_ref()
     }
 
     /// What the invite is for.
@@ -145,13 +165,18 @@ impl Invite {
         out.extend_from_slice(&self.secret[..]);
         let kinds =
             self.addresses.iter().rev().fold(0, |kinds, a| kinds << 2 | if a.is_ipv4() { 1 } else { 2 });
-        out.push(kinds);
+        out.push(kinds | u8::from(self.relay.is_some()) << RELAYS_SHIFT);
         for address in &self.addresses {
             match address.ip() {
                 IpAddr::V4(ip) => out.extend_from_slice(&ip.octets()),
                 IpAddr::V6(ip) => out.extend_from_slice(&ip.octets()),
             }
             out.extend_from_slice(&address.port().to_be_bytes());
+        }
+        if let Some(relay) = &self.relay {
+            let mut bytes = BytesMut::new();
+            relay.encode(&mut bytes);
+            out.extend_from_slice(&bytes);
         }
         Zeroizing::new(BASE32_NOPAD.encode(&out))
     }
@@ -170,7 +195,9 @@ impl Invite {
         let host = DeviceId::from_bytes(reader.array("device id")?)
             .map_err(|_| Invalid::Value { what: "device id" })?;
         let secret = Zeroizing::new(reader.array("secret")?);
-        let mut kinds = reader.u8("address kinds")?;
+        let kinds = reader.u8("address kinds")?;
+        let relays = kinds >> RELAYS_SHIFT;
+        let mut kinds = kinds & !(3 << RELAYS_SHIFT);
         let mut addresses = Vec::with_capacity(INVITE_ADDRESSES_MAX);
         while kinds != 0 {
             let ip = match kinds & 3 {
@@ -181,11 +208,13 @@ impl Invite {
             addresses.push(SocketAddr::new(ip, reader.u16("port")?));
             kinds >>= 2;
         }
-        if addresses.len() > INVITE_ADDRESSES_MAX {
-            return Err(Invalid::Value { what: "address kinds" });
-        }
+        let relay = match relays {
+            0 => None,
+            1 => Some(RelayAddr::decode(&mut reader)?),
+            _ => return Err(Invalid::Value { what: "address kinds" }),
+        };
         reader.finish("invite")?;
-        Ok(Self { purpose, host, secret, addresses })
+        Ok(Self { purpose, host, secret, addresses, relay })
     }
 }
 
@@ -209,6 +238,7 @@ impl fmt::Debug for Invite {
             .field("purpose", &self.purpose)
             .field("host", &self.host)
             .field("addresses", &self.addresses)
+            .field("relay", &self.relay)
             .finish_non_exhaustive()
     }
 }
@@ -269,10 +299,24 @@ mod tests {
     fn errors_name_what_is_wrong() {
         assert_eq!(Invite::parse("7-guitar-zebra"), Err(InvalidInvite::NotAnInvite));
         assert_eq!(Invite::parse("HONEYLINK:P/!!!"), Err(InvalidInvite::Encoding));
-        assert_eq!(Invite::parse(&format!("HONEYLINK:P/{}", "A".repeat(600))), Err(InvalidInvite::TooLong));
+        assert_eq!(Invite::parse(&format!("HONEYLINK:P/{}", "A".repeat(800))), Err(InvalidInvite::TooLong));
         assert_eq!(Invite::parse("HONEYLINK:P/EA"), Err(InvalidInvite::Version(2)));
         let text = sample(&["192.0.2.7:7843"]).to_qr_text();
         assert!(matches!(Invite::parse(&text[..text.len() - 8]), Err(InvalidInvite::Damaged(_))));
+    }
+
+    #[test]
+    fn a_relay_travels_in_the_invite_and_the_code_still_fits_a_terminal() {
+        let relay: RelayAddr = "https://relay.example.org#000102030405060708090a0b0c0d0e0f".parse().unwrap();
+        let invite = sample(&["192.0.2.7:7843", "198.51.100.200:65535", "203.0.113.1:1"])
+            .with_relay(Some(relay.clone()));
+        let text = invite.to_qr_text();
+        // A QR code of version 7 takes 224 of these characters at its lowest level of error correction.
+        assert!(text.len() <= 195, "{} characters", text.len());
+        let read = Invite::parse(&text).unwrap();
+        assert_eq!((read.relay(), &read), (Some(&relay), &invite));
+        let cut = Invite::parse(&text[..text.len() - 8]);
+        assert!(matches!(cut, Err(InvalidInvite::Damaged(_))), "{cut:?}");
     }
 
     #[test]

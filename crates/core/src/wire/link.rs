@@ -3,7 +3,7 @@
 //! Every bidirectional stream on a link connection starts with a [`StreamHeader`] from the side that opened it. A stream
 //! of kind `session` or `resume` then carries [`Frame`]s both ways: `Hello` and `Welcome` (or `Refuse`) once, after that messages,
 //! acknowledgements, pings and one `Close` each way. A stream of kind `bytes` carries the application's bytes and
-//! nothing else; for kinds `policy` and `datagrams` see `docs/wire/qos.md`, for `nat` see `docs/wire/nat.md`. Both formats carry a version in their first byte, and golden tests below pin version 1.
+//! nothing else; for kinds `policy` and `datagrams` see `docs/wire/qos.md`, for `relays` see [`super::relay`], for `nat` see `docs/wire/nat.md`. Both formats carry a version in their first byte, and golden tests below pin version 1.
 //!
 //! ```text
 //! header   = length u16 | version 1 | kind u8 | session [16] | class u8 | protocol text
@@ -121,6 +121,9 @@ pub enum StreamKind {
     /// What two devices tell each other before they try to get through their NAT boxes
     /// ([`Talk`](crate::nat::talk::Talk)). It belongs to no session: the id is zero.
     Nat,
+    /// The relays through which the opener is reached from now on ([`put_relays`](super::relay::put_relays)), and
+    /// nothing else. It belongs to no session: the id is zero.
+    Relays,
 }
 
 /// The first bytes of every stream, written by the side that opened it.
@@ -152,6 +155,7 @@ impl StreamHeader {
             StreamKind::Policy => 3,
             StreamKind::Datagrams => 4,
             StreamKind::Nat => 6,
+            StreamKind::Relays => 5,
         });
         out.put_slice(&self.session.0);
         out.put_u8(self.priority.as_u8());
@@ -190,6 +194,7 @@ impl StreamHeader {
             3 => StreamKind::Policy,
             4 => StreamKind::Datagrams,
             6 => StreamKind::Nat,
+            5 => StreamKind::Relays,
             _ => return Err(Invalid::Value { what: "stream kind" }),
         };
         let session = SessionId(r.array("session id")?);

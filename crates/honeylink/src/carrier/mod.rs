@@ -12,6 +12,7 @@ pub(crate) mod punched;
 pub(crate) mod quic;
 mod quic_meter;
 mod quic_stream;
+pub(crate) mod relays;
 pub mod serial;
 mod slots;
 pub(crate) mod tcp;

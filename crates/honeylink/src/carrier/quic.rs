@@ -2,7 +2,8 @@
 //!
 //! With `reach = lan` no relay, no address lookup and no port mapping exist at all, and only addresses that
 //! [`crate::discovery`] found on the LAN are ever dialled. With `reach = loopback` the sockets themselves are bound to
-//! the loopback addresses.
+//! the loopback addresses. With `reach = wide` there are the relays of the settings and those that paired devices name
+//! ([`super::relays`]).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,17 +12,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use honeylink_core::identity::{DeviceId, SecretKey};
 use honeylink_core::limits::STREAMS_PER_PEER_MAX;
+use honeylink_core::wire::relay::RelayAddr;
 use iroh::endpoint::{
     BindOpts, ConnectOptions, Connection, ConnectionError, IdleTimeout, IncomingAddr, QuicTransportConfig,
     VarInt, presets,
 };
-use iroh::{Endpoint, EndpointAddr, EndpointId, RelayMode};
+use iroh::{Endpoint, EndpointAddr, EndpointId, NetReportConfig, RelayMode, Watcher as _};
 
 use super::gate::Gate;
 use super::paced::{Gauge, Pacing};
 use super::punched::{HoleAddr, Holes, Kind, preference::Preference};
 use super::quic_meter::Meter;
 use super::quic_stream::{QuicRecv, QuicSend};
+use super::relays::{self, RelayState, Relays};
 use super::slots::{Slots, Source};
 use super::{BINDING_LABEL, ConnLost, PathReport, RecvStream, Rung, SendStream, SendWay, Side};
 use crate::clock::Clock;
@@ -95,6 +98,19 @@ pub enum BindError {
     Tls(String),
 }
 
+/// What an endpoint is bound to.
+#[derive(Debug)]
+pub(crate) struct Sockets<'a> {
+    pub(crate) reach: Reach,
+    /// 0 is any free one.
+    pub(crate) port: u16,
+    pub(crate) alpns: Vec<Vec<u8>>,
+    /// Used if the reach is wide.
+    pub(crate) relays: &'a [RelayAddr],
+    /// No socket of its own.
+    pub(crate) relay_only: bool,
+}
+
 /// A bound endpoint.
 #[derive(Clone, Debug)]
 pub(crate) struct QuicCarrier {
@@ -104,42 +120,36 @@ pub(crate) struct QuicCarrier {
     alpns: Vec<Vec<u8>>,
     slots: Slots,
     holes: Holes,
+    relays: Relays,
     /// In a simulation, the place on its network.
     #[cfg(feature = "testing")]
     wire: Option<QuicWire>,
 }
 
 impl QuicCarrier {
-    pub(crate) async fn bind(
-        key: &SecretKey,
-        reach: Reach,
-        port: u16,
-        alpns: Vec<Vec<u8>>,
-    ) -> Result<Self, BindError> {
+    pub(crate) async fn bind(key: &SecretKey, sockets: Sockets<'_>) -> Result<Self, BindError> {
+        let Sockets { reach, port, alpns, relay_only, .. } = sockets;
         let refused = |reason: String| BindError::Socket { port, reason };
         let mut builder = offline(key, alpns.clone())?;
-        let holes = Holes::default();
+        let (holes, relays) =
+            (Holes::default(), Relays::new(if reach == Reach::Wide { sockets.relays } else { &[] }));
         if reach == Reach::Wide {
+            // Also without relays of its own, a node gets to others through theirs.
+            let mut report = NetReportConfig::default();
+            // It asks port 80 of a relay for a page, which ours do not serve.
+            report.captive_portal_check = false;
+            builder = builder
+                .relay_mode(RelayMode::Custom(relays.map()))
+                .ca_tls_config(relays.tls())
+                .net_report_config(report);
+        }
+        if reach == Reach::Wide && !relay_only {
             builder =
                 builder.add_custom_transport(Arc::new(holes.clone())).path_selector(Arc::new(Preference));
         }
-        let port = if port == 0 { free_port(reach)? } else { port };
-        let (v4, v6) = match reach {
-            Reach::Loopback => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
-            Reach::Lan | Reach::Wide => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
-        };
-        let (prefix4, prefix6) = match reach {
-            Reach::Loopback => (8, 128),
-            Reach::Lan | Reach::Wide => (0, 0),
-        };
-        let opts = |prefix: u8| BindOpts::default().set_prefix_len(prefix);
-        builder = builder
-            .bind_addr_with_opts(SocketAddr::from((v4, port)), opts(prefix4))
-            .map_err(|e| refused(e.to_string()))?;
-        // A machine without IPv6 is normal, so that socket may fail.
-        builder = builder
-            .bind_addr_with_opts(SocketAddr::from((v6, port)), opts(prefix6).set_is_required(false))
-            .map_err(|e| refused(e.to_string()))?;
+        if !relay_only {
+            builder = with_ip(builder, reach, port)?;
+        }
         let endpoint = builder.bind().await.map_err(|e| refused(format!("{e:#}")))?;
         Ok(Self {
             endpoint,
@@ -148,6 +158,7 @@ impl QuicCarrier {
             alpns,
             slots: Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX),
             holes,
+            relays,
             #[cfg(feature = "testing")]
             wire: None,
         })
@@ -165,7 +176,8 @@ impl QuicCarrier {
         let endpoint = endpoint.map_err(|e| BindError::Socket { port: 0, reason: format!("{e:#}") })?;
         let slots = Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX);
         let (reach, meter, holes) = (Reach::Wide, Meter::default(), Holes::default());
-        Ok(Self { endpoint, reach, meter, alpns, slots, holes, wire: Some(wire) })
+        let relays = Relays::new(&[]);
+        Ok(Self { endpoint, reach, meter, alpns, slots, holes, relays, wire: Some(wire) })
     }
 
     /// Whether devices are found by their key alone.
@@ -195,12 +207,16 @@ impl QuicCarrier {
         &self,
         peer: DeviceId,
         addrs: &[SocketAddr],
+        relays: &[RelayAddr],
         alpn: &[u8],
     ) -> Result<QuicConn, ConnLost> {
         let id = EndpointId::from_bytes(peer.as_bytes()).map_err(|e| ConnLost::Transport(e.to_string()))?;
         let mut target = EndpointAddr::new(id);
         for addr in addrs {
             target = target.with_ip_addr(*addr);
+        }
+        for url in relays.iter().filter_map(|relay| self.relays.url(relay)) {
+            target = target.with_relay_url(url);
         }
         let forwarded = HoleAddr { kind: Kind::Forwarded, peer };
         if self.holes.remote(&forwarded).is_some() {
@@ -210,7 +226,13 @@ impl QuicCarrier {
         if let Some(wire) = &self.wire {
             target = EndpointAddr::from_parts(id, wire.target(&peer));
         }
-        self.dial(target, alpn).await
+        let dialled = self.dial(target, alpn).await;
+        dialled.map_err(|lost| match self.relays.refusal(relays) {
+            Some(why) if lost == ConnLost::TimedOut => {
+                ConnLost::Transport(format!("nothing answered, and a relay was refused: {why}"))
+            }
+            Some(_) | None => lost,
+        })
     }
 
     /// Dials a device through a hole that was punched to it, and nowhere else if iroh can help it.
@@ -235,6 +257,22 @@ impl QuicCarrier {
             Ok(Err(lost)) => Err(lost),
             Err(_) => Err(ConnLost::TimedOut),
         }
+    }
+
+    /// The relays this node is reached at, as they are now.
+    pub(crate) fn relays(&self) -> Vec<RelayState> {
+        self.relays.states(&self.endpoint.home_relay_status().get())
+    }
+
+    /// Those of the settings, if the reach allows any.
+    pub(crate) fn own_relays(&self) -> &[RelayAddr] {
+        self.relays.own()
+    }
+
+    /// Waits until one of them may do otherwise than before.
+    pub(crate) async fn relays_changed(&self) {
+        // It ends with the endpoint.
+        let _ = self.endpoint.home_relay_status().updated().await;
     }
 
     /// The next connection that finished its handshake, or why one did not; `None` once the endpoint is closed.
@@ -348,6 +386,32 @@ fn source(from: &IncomingAddr) -> Source {
 fn hole_of(from: &IncomingAddr) -> Option<HoleAddr> {
     let IncomingAddr::Custom(addr) = from else { return None };
     HoleAddr::from_custom(addr)
+}
+
+/// The sockets of an endpoint that has some.
+fn with_ip(
+    builder: iroh::endpoint::Builder,
+    reach: Reach,
+    port: u16,
+) -> Result<iroh::endpoint::Builder, BindError> {
+    let refused = |reason: String| BindError::Socket { port, reason };
+    let port = if port == 0 { free_port(reach)? } else { port };
+    let (v4, v6) = match reach {
+        Reach::Loopback => (Ipv4Addr::LOCALHOST, Ipv6Addr::LOCALHOST),
+        Reach::Lan | Reach::Wide => (Ipv4Addr::UNSPECIFIED, Ipv6Addr::UNSPECIFIED),
+    };
+    let (prefix4, prefix6) = match reach {
+        Reach::Loopback => (8, 128),
+        Reach::Lan | Reach::Wide => (0, 0),
+    };
+    let opts = |prefix: u8| BindOpts::default().set_prefix_len(prefix);
+    let builder = builder
+        .bind_addr_with_opts(SocketAddr::from((v4, port)), opts(prefix4))
+        .map_err(|e| refused(e.to_string()))?;
+    // A machine without IPv6 is normal, so that socket may fail.
+    builder
+        .bind_addr_with_opts(SocketAddr::from((v6, port)), opts(prefix6).set_is_required(false))
+        .map_err(|e| refused(e.to_string()))
 }
 
 /// Whether a stranger at this address is answered at all: a socket bound to every address hears the whole internet on a
@@ -575,7 +639,7 @@ fn describe(addr: &iroh::TransportAddr, here: &[Interface]) -> (Rung, String) {
             let addr = canonical(*addr);
             (rung_of(addr.ip(), here), addr.to_string())
         }
-        iroh::TransportAddr::Relay(url) => (Rung::Relayed, url.to_string()),
+        iroh::TransportAddr::Relay(url) => (Rung::Relayed, relays::shown(url)),
         other => (Rung::Direct, format!("{other:?}")),
     }
 }

@@ -11,7 +11,9 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 async fn carrier(seed: u64) -> QuicCarrier {
     let key = SecretKey::from_u64(seed);
-    QuicCarrier::bind(&key, Reach::Loopback, 0, vec![ALPN_LINK.to_vec()]).await.unwrap()
+    let alpns = vec![ALPN_LINK.to_vec()];
+    let sockets = Sockets { reach: Reach::Loopback, port: 0, alpns, relays: &[], relay_only: false };
+    QuicCarrier::bind(&key, sockets).await.unwrap()
 }
 
 fn v4(carrier: &QuicCarrier) -> SocketAddr {
@@ -45,7 +47,7 @@ async fn those_who_never_finish_a_handshake_keep_nobody_out() {
             let stranger = stranger.clone();
             work.spawn(async move {
                 // As often as it is given up, until the test is over.
-                while stranger.connect(id, &[through], ALPN_LINK).await.is_err() {}
+                while stranger.connect(id, &[through], &[], ALPN_LINK).await.is_err() {}
             });
         }
     }
@@ -55,7 +57,7 @@ async fn those_who_never_finish_a_handshake_keep_nobody_out() {
         held.push(tokio::time::timeout(PATIENCE, victim.accept()).await.unwrap().unwrap());
     }
     // From here on who wants a place shows an address that answers; the strangers cannot, and have no more to offer.
-    let dialling = tokio::spawn(async move { honest.connect(id, &[at], ALPN_LINK).await.map(|_| ()) });
+    let dialling = tokio::spawn(async move { honest.connect(id, &[at], &[], ALPN_LINK).await.map(|_| ()) });
     let next = tokio::time::timeout(PATIENCE, victim.accept()).await.unwrap().unwrap();
     let (conn, _) = tokio::time::timeout(PATIENCE, next).await.unwrap().unwrap();
     assert_eq!(conn.peer(), SecretKey::from_u64(2).id());
@@ -72,7 +74,7 @@ async fn one_source_gets_its_share_of_the_places_and_gets_them_back() {
     let stranger = carrier(3).await;
     for _ in 0..2 * HANDSHAKES_PER_SOURCE_MAX {
         let stranger = stranger.clone();
-        work.spawn(async move { while stranger.connect(id, &[through], ALPN_LINK).await.is_err() {} });
+        work.spawn(async move { while stranger.connect(id, &[through], &[], ALPN_LINK).await.is_err() {} });
     }
     let mut held = Vec::new();
     while held.len() < HANDSHAKES_PER_SOURCE_MAX {
@@ -80,7 +82,7 @@ async fn one_source_gets_its_share_of_the_places_and_gets_them_back() {
     }
     // Everything that the next one is, is somebody else; and when a place is free, the stranger has it again.
     let honest = carrier(2).await;
-    let dialling = tokio::spawn(async move { honest.connect(id, &[at], ALPN_LINK).await.map(|_| ()) });
+    let dialling = tokio::spawn(async move { honest.connect(id, &[at], &[], ALPN_LINK).await.map(|_| ()) });
     let next = tokio::time::timeout(PATIENCE, victim.accept()).await.unwrap().unwrap();
     let (conn, _) = tokio::time::timeout(PATIENCE, next).await.unwrap().unwrap();
     assert_eq!(conn.peer(), SecretKey::from_u64(2).id());

@@ -249,6 +249,7 @@ async fn serve_stream(
             }
         }
         StreamKind::Nat => inner.serve_nat(&conn, send, recv).await,
+        StreamKind::Relays => inner.hear_relays(&conn.peer(), recv).await,
         StreamKind::Datagrams => {
             if let Some((link, _)) = inner.pool.link(&conn.peer(), &header.session) {
                 let opening = link.serve_datagrams(&conn, inbound, header.priority, send, recv);

@@ -7,9 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use honeylink_core::identity::{DeviceId, DeviceType, SecretKey};
-use honeylink_core::limits::{MESSAGE_BYTES_CEILING, NAME_BYTES_MAX, STRANGER_CONNECTIONS_MAX};
+use honeylink_core::limits::{
+    MESSAGE_BYTES_CEILING, NAME_BYTES_MAX, RELAYS_PER_DEVICE_MAX, STRANGER_CONNECTIONS_MAX,
+};
 use honeylink_core::rng::Rng;
 use honeylink_core::session::Config as SessionConfig;
+use honeylink_core::wire::relay::RelayAddr;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -20,7 +23,7 @@ use super::pairing::PairingHub;
 use super::pool::Pool;
 use super::{Carriers, Inner, Node, accept};
 use crate::carrier::memory::MemoryNetwork;
-use crate::carrier::quic::{BindError, QuicCarrier};
+use crate::carrier::quic::{BindError, QuicCarrier, Sockets};
 use crate::carrier::tcp::{self, TcpCarrier};
 use crate::carrier::{ALPN_LINK, ALPN_MESH, ALPN_PAIR, ALPN_PUNCH};
 use crate::clock::Clock;
@@ -112,6 +115,8 @@ pub struct NodeBuilder {
     device_type: DeviceType,
     reach: Reach,
     port: u16,
+    relays: Vec<RelayAddr>,
+    relay_only: bool,
     memory: Option<MemoryNetwork>,
     session: SessionConfig,
     discovery: DiscoverySetting,
@@ -191,6 +196,22 @@ impl NodeBuilder {
     #[must_use]
     pub fn port(mut self, port: u16) -> Self {
         self.port = port;
+        self
+    }
+
+    /// The relays through which this node is reached, at most four. Used only with [`Reach::Wide`]: no other node is told of
+    /// them and none is contacted otherwise. Default: none.
+    #[must_use]
+    pub fn relays(mut self, relays: impl IntoIterator<Item = RelayAddr>) -> Self {
+        self.relays = relays.into_iter().collect();
+        self
+    }
+
+    /// Speaks to others through relays and in no other way: no UDP port is opened, nothing is announced, and no device
+    /// learns this one's addresses. Everything takes the relay's longer way. Needs [`Reach::Wide`] and a relay.
+    #[must_use]
+    pub fn relay_only(mut self, on: bool) -> Self {
+        self.relay_only = on;
         self
     }
 
@@ -305,6 +326,7 @@ impl NodeBuilder {
     pub async fn build(self) -> Result<Node, BuildError> {
         let name = self.checked_name()?;
         self.check_message_limit()?;
+        self.check_relays()?;
         let mut rng = Rng::from_seed(self.seed()?);
         let (key, store, home) = self.open_state(&mut rng)?;
         let mut alpns = vec![ALPN_LINK, ALPN_PAIR];
@@ -329,7 +351,9 @@ impl NodeBuilder {
         let simulated = self.is_simulated();
         let tcp = match (&carriers, &self.mesh) {
             // Between simulated nodes there is nothing that TCP could go over.
-            (Carriers::Quic(_), Some(_)) if !simulated => Some(TcpCarrier::new(&key, self.reach)?),
+            (Carriers::Quic(_), Some(_)) if !simulated && !self.relay_only => {
+                Some(TcpCarrier::new(&key, self.reach)?)
+            }
             (Carriers::Quic(_) | Carriers::Memory(_), _) => None,
         };
         let discovery = self.start_discovery(id, &name, &carriers)?;
@@ -400,8 +424,15 @@ impl NodeBuilder {
         if let Some(wire) = self.place.as_ref().and_then(Place::wire) {
             return Ok((QuicCarrier::bind_simulated(key, wire, alpns).await?, Vec::new()));
         }
-        if !self.mesh.as_ref().is_some_and(MeshOptions::listens_by_tcp) {
-            return Ok((QuicCarrier::bind(key, self.reach, self.port, alpns).await?, Vec::new()));
+        let sockets = |port: u16| Sockets {
+            reach: self.reach,
+            port,
+            alpns: alpns.clone(),
+            relays: &self.relays,
+            relay_only: self.relay_only,
+        };
+        if self.relay_only || !self.mesh.as_ref().is_some_and(MeshOptions::listens_by_tcp) {
+            return Ok((QuicCarrier::bind(key, sockets(self.port)).await?, Vec::new()));
         }
         let mut tries = if self.port == 0 { FREE_PORT_TRIES } else { 1 };
         loop {
@@ -409,7 +440,7 @@ impl NodeBuilder {
             let listeners = tcp::listen(self.reach, self.port)?;
             let port = listeners.first().and_then(|listener| listener.local_addr().ok());
             let port = port.map_or(self.port, |addr| addr.port());
-            match QuicCarrier::bind(key, self.reach, port, alpns.clone()).await {
+            match QuicCarrier::bind(key, sockets(port)).await {
                 // A number that is free for TCP may be taken for UDP.
                 Err(BindError::Socket { .. }) if tries > 0 => {}
                 bound => return Ok((bound?, listeners)),
@@ -438,7 +469,7 @@ impl NodeBuilder {
             Carriers::Memory(_) if self.is_simulated() => 0,
             Carriers::Memory(_) => return Ok(None),
         };
-        if self.discovery == DiscoverySetting::Off {
+        if self.discovery == DiscoverySetting::Off || self.relay_only {
             return Ok(None);
         }
         let txt = TxtRecord {
@@ -486,6 +517,18 @@ impl NodeBuilder {
         let name = self.name.clone().unwrap_or_else(host_name);
         check_name(&name)?;
         Ok(name)
+    }
+
+    fn check_relays(&self) -> Result<(), BuildError> {
+        let invalid = |setting, reason: String| Err(BuildError::InvalidSetting { setting, reason });
+        if self.relays.len() > RELAYS_PER_DEVICE_MAX {
+            let reason = format!("at most {RELAYS_PER_DEVICE_MAX} relays; these are {}", self.relays.len());
+            return invalid("relays", reason);
+        }
+        if self.relay_only && (self.reach != Reach::Wide || self.relays.is_empty()) {
+            return invalid("relay_only", "it needs a wide reach and a relay to go through".into());
+        }
+        Ok(())
     }
 
     fn check_message_limit(&self) -> Result<(), BuildError> {

@@ -41,12 +41,14 @@ impl Inner {
         match &self.carriers {
             Carriers::Quic(quic) => {
                 let addrs = self.addresses(&peer);
-                if addrs.is_empty() && !quic.is_simulated() && !quic.is_forwarded(peer) {
+                let relays = self.relays_of(&peer);
+                let nowhere = addrs.is_empty() && relays.is_empty();
+                if nowhere && !quic.is_simulated() && !quic.is_forwarded(peer) {
                     let why = "no address is known; is it switched on and on this network?";
                     return Err(ConnLost::Transport(why.into()));
                 }
                 let began = Instant::now();
-                let dialled = quic.connect(peer, &addrs, alpn).await;
+                let dialled = quic.connect(peer, &addrs, &relays, alpn).await;
                 self.meter.dialled(dialled.is_ok().then(|| began.elapsed()));
                 Ok(Conn::Quic(dialled?))
             }
@@ -61,7 +63,7 @@ impl Inner {
     pub(super) fn addresses(&self, peer: &DeviceId) -> Vec<SocketAddr> {
         let mut addrs = self.discovery.as_ref().map(|d| d.addresses_of(peer)).unwrap_or_default();
         let manual = self.manual.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        addrs.extend(manual.get(peer).into_iter().flatten().copied());
+        addrs.extend(manual.get(peer).into_iter().flat_map(|known| &known.addrs).copied());
         drop(manual);
         if let Some(record) = self.store.trust().find(peer) {
             addrs.extend(record.addresses.iter().copied());

@@ -12,6 +12,7 @@ mod nearby;
 mod pairing;
 mod peers;
 mod pool;
+mod relays;
 mod stats;
 mod target;
 mod ways;
@@ -25,6 +26,7 @@ use honeylink_core::identity::{DeviceId, DeviceType};
 use honeylink_core::rng::Rng;
 use honeylink_core::session::{Config as SessionConfig, Role, State};
 use honeylink_core::wire::link::{CloseCode, SessionId, is_protocol_name};
+use honeylink_core::wire::relay::RelayAddr;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -92,8 +94,8 @@ pub(crate) struct Inner {
     /// Which way the bytes to each peer go.
     way_book: ways::WayBook,
     nat: nat::NatDesk,
-    /// Addresses given by hand or by ticket.
-    manual: Mutex<BTreeMap<DeviceId, Vec<SocketAddr>>>,
+    /// Given by hand or by ticket.
+    manual: Mutex<BTreeMap<DeviceId, Whereabouts>>,
     listeners: listen::Listeners,
     discovery: Option<Discovery>,
     pairing: Arc<pairing::PairingHub>,
@@ -107,6 +109,13 @@ pub(crate) struct Inner {
     stop: CancellationToken,
     /// Links and sockets are closed: what still runs ends.
     over: CancellationToken,
+}
+
+/// Where a device may be, as somebody said.
+#[derive(Debug, Default)]
+struct Whereabouts {
+    addrs: Vec<SocketAddr>,
+    relays: Vec<RelayAddr>,
 }
 
 /// A peer that is connected now.
@@ -194,10 +203,11 @@ impl Node {
         self.inner.home.as_ref().map(Home::layout)
     }
 
-    /// A ticket with which another device finds this one: its id and addresses. It grants nothing.
+    /// A ticket with which another device finds this one: its id, addresses and relays. It grants nothing.
     #[must_use]
     pub fn ticket(&self) -> Ticket {
-        Ticket { id: self.id(), addrs: self.inner.own_addrs() }
+        let relays = self.inner.own_relays().to_vec();
+        Ticket { id: self.id(), addrs: self.inner.own_addrs(), relays }
     }
 
     /// Who is around: a snapshot, then what changes. `None` if discovery is off or the carrier has none.
@@ -371,7 +381,7 @@ impl Inner {
 
     fn add_addresses(&self, id: DeviceId, addrs: &[SocketAddr]) {
         let mut manual = self.manual.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = manual.entry(id).or_default();
+        let known = &mut manual.entry(id).or_default().addrs;
         for addr in addrs {
             if !known.contains(addr) && known.len() < honeylink_core::limits::ADDRESSES_PER_DEVICE_MAX {
                 known.push(*addr);
@@ -442,6 +452,12 @@ impl Inner {
         }
         self.remember_address(&conn);
         self.mesh_seen(&conn.peer());
+        let (inner, telling) = (self.clone(), conn.clone());
+        self.tasks.spawn(async move {
+            if let Err(lost) = inner.tell_relays(&telling).await {
+                tracing::debug!(%lost, "the peer was not told where this device is reached");
+            }
+        });
         let inner = self.clone();
         self.tasks.spawn(async move { accept::serve(&inner, conn).await });
     }

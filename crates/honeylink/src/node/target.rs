@@ -9,6 +9,7 @@ use honeylink_core::identity::DeviceId;
 use honeylink_core::session::Closer;
 use honeylink_core::wire::Reader;
 use honeylink_core::wire::link::CloseCode;
+use honeylink_core::wire::relay::RelayAddr;
 
 use super::Inner;
 use crate::link::shared::LinkShared;
@@ -16,8 +17,14 @@ use crate::store::ResolveError;
 
 /// Most addresses in a ticket.
 const TICKET_ADDRS_MAX: usize = 8;
+/// Most relays in a ticket.
+const TICKET_RELAYS_MAX: usize = honeylink_core::limits::RELAYS_PER_DEVICE_MAX;
+/// What stands before a relay, where an address has its family.
+const TICKET_RELAY: u8 = 7;
 /// What a ticket's text starts with.
 const TICKET_PREFIX: &str = "HONEYLINK:T/";
+/// Longest text after that, in bytes: eight IPv6 addresses and four relays with the longest names.
+const TICKET_BODY_BYTES_MAX: usize = 2304;
 /// The first byte of a ticket.
 const TICKET_VERSION: u8 = 1;
 
@@ -59,6 +66,8 @@ pub struct Ticket {
     pub id: DeviceId,
     /// Where it may be reached; at most eight are written.
     pub addrs: Vec<SocketAddr>,
+    /// The relays through which it is reached; at most four are written.
+    pub relays: Vec<RelayAddr>,
 }
 
 /// The text is no ticket.
@@ -84,6 +93,10 @@ impl std::fmt::Display for Ticket {
             }
             bytes.put_u16(addr.port());
         }
+        for relay in self.relays.iter().take(TICKET_RELAYS_MAX) {
+            bytes.put_u8(TICKET_RELAY);
+            relay.encode(&mut bytes);
+        }
         write!(f, "{TICKET_PREFIX}{}", BASE32_NOPAD.encode(&bytes))
     }
 }
@@ -95,7 +108,7 @@ impl FromStr for Ticket {
         let invalid = |why: &str| InvalidTicket(why.to_owned());
         let upper = text.trim().to_ascii_uppercase();
         let body = upper.strip_prefix(TICKET_PREFIX).ok_or_else(|| invalid("wrong prefix"))?;
-        if body.len() > 512 {
+        if body.len() > TICKET_BODY_BYTES_MAX {
             return Err(invalid("too long"));
         }
         let bytes = BASE32_NOPAD.decode(body.as_bytes()).map_err(|_| invalid("not base32"))?;
@@ -106,19 +119,24 @@ impl FromStr for Ticket {
         }
         let id = DeviceId::from_bytes(r.array("ticket id").map_err(wire)?)
             .map_err(|e| InvalidTicket(e.to_string()))?;
-        let mut addrs = Vec::new();
+        let (mut addrs, mut relays) = (Vec::new(), Vec::new());
         while r.remaining() > 0 {
-            if addrs.len() == TICKET_ADDRS_MAX {
-                return Err(invalid("too many addresses"));
-            }
             let ip: std::net::IpAddr = match r.u8("address family").map_err(wire)? {
                 4 => r.array::<4>("address").map_err(wire)?.into(),
                 6 => r.array::<16>("address").map_err(wire)?.into(),
+                TICKET_RELAY if relays.len() < TICKET_RELAYS_MAX => {
+                    relays.push(RelayAddr::decode(&mut r).map_err(wire)?);
+                    continue;
+                }
+                TICKET_RELAY => return Err(invalid("too many relays")),
                 _ => return Err(invalid("an unknown address family")),
             };
+            if addrs.len() == TICKET_ADDRS_MAX {
+                return Err(invalid("too many addresses"));
+            }
             addrs.push(SocketAddr::new(ip, r.u16("port").map_err(wire)?));
         }
-        Ok(Self { id, addrs })
+        Ok(Self { id, addrs, relays })
     }
 }
 
@@ -203,6 +221,7 @@ impl Inner {
             Target::Name(name) => self.store.trust().resolve(&name)?,
             Target::Ticket(ticket) => {
                 self.add_addresses(ticket.id, &ticket.addrs);
+                self.add_relays(ticket.id, &ticket.relays);
                 ticket.id
             }
         };
@@ -227,6 +246,7 @@ mod tests {
         let ticket = Ticket {
             id: SecretKey::from_u64(1).id(),
             addrs: vec!["192.0.2.7:7843".parse().unwrap(), "[2001:db8::1]:9".parse().unwrap()],
+            relays: vec!["https://r.org#00112233445566778899aabbccddeeff".parse().unwrap()],
         };
         let text = ticket.to_string();
         assert_eq!(text.parse(), Ok(ticket.clone()));

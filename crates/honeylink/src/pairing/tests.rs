@@ -40,6 +40,7 @@ fn order(host: u64, purpose: Purpose) -> Order {
         lifetime: PAIRING_CODE_LIFETIME,
         host: id(host),
         addresses: vec!["192.0.2.7:7843".parse().unwrap()],
+        relay: None,
     }
 }
 

@@ -1,10 +1,11 @@
-//! What is remembered of one peer, and its bytes on disk (record version 1).
+//! What is remembered of one peer, and its bytes on disk (record version 2).
 //!
 //! ```text
 //! trust (1) type (1) method (1) first_seen (varint, unix ms) last_seen (varint, unix ms)
 //! name (text) announced_name (text) notes (text) grants (bytes)
 //! count (varint) { kind (1): 4 -> address (4) port (2)
 //!                            6 -> address (16) port (2) scope (4) }
+//! relays (see honeylink_core::wire::relay); version 1 ends before them
 //! ```
 //!
 //! Integers are big-endian, `text` and `bytes` carry a varint length. The id is the key, not part of the record.
@@ -14,7 +15,8 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use bytes::{BufMut as _, BytesMut};
 use honeylink_core::identity::{DeviceId, DeviceType};
-use honeylink_core::limits::{ADDRESSES_PER_DEVICE_MAX, NAME_BYTES_MAX};
+use honeylink_core::limits::{ADDRESSES_PER_DEVICE_MAX, NAME_BYTES_MAX, RELAYS_PER_DEVICE_MAX};
+use honeylink_core::wire::relay::{RelayAddr, put_relays, read_relays};
 use honeylink_core::wire::{Invalid, Reader, put_bytes, put_varint};
 
 use super::grants::Grants;
@@ -25,7 +27,7 @@ use super::record::{self, RecordError};
 /// Name of the table, part of every record's check.
 pub(super) const TABLE: &str = "peers";
 /// The record version written, and the newest read.
-const RECORD_VERSION: u8 = 1;
+const RECORD_VERSION: u8 = 2;
 
 /// How far a peer is trusted. The order is the order of the ladder; [`Trust::Revoked`] is off it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -122,6 +124,8 @@ pub struct PeerRecord {
     pub grants: Grants,
     /// Where an authenticated connection to it last worked, the latest first.
     pub addresses: Vec<SocketAddr>,
+    /// The relays through which it said it is reached; at most [`RELAYS_PER_DEVICE_MAX`].
+    pub relays: Vec<RelayAddr>,
 }
 
 impl PeerRecord {
@@ -140,6 +144,7 @@ impl PeerRecord {
             notes: String::new(),
             grants: Grants::none(),
             addresses: Vec::new(),
+            relays: Vec::new(),
         }
     }
 
@@ -152,6 +157,16 @@ impl PeerRecord {
         self.addresses.retain(|known| *known != address);
         self.addresses.insert(0, address);
         self.addresses.truncate(ADDRESSES_PER_DEVICE_MAX);
+    }
+
+    /// Replaces the relays by those of a newer word; says whether that changed anything.
+    pub(super) fn remember_relays(&mut self, relays: &[RelayAddr]) -> bool {
+        let relays = relays.get(..RELAYS_PER_DEVICE_MAX).unwrap_or(relays);
+        let changed = self.relays != relays;
+        if changed {
+            self.relays = relays.to_vec();
+        }
+        changed
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -180,17 +195,18 @@ impl PeerRecord {
         for address in &self.addresses {
             put_address(&mut out, address);
         }
+        put_relays(&mut out, &self.relays);
         record::seal(TABLE, self.id.as_bytes(), RECORD_VERSION, &out)
     }
 
     pub(super) fn decode(key: &[u8; 32], bytes: &[u8]) -> Result<Self, RecordError> {
-        let (_, mut reader) = record::open(TABLE, key, RECORD_VERSION, bytes)?;
-        let record = Self::decode_body(key, &mut reader)?;
+        let (version, mut reader) = record::open(TABLE, key, RECORD_VERSION, bytes)?;
+        let record = Self::decode_body(key, version, &mut reader)?;
         reader.finish("peer record")?;
         Ok(record)
     }
 
-    fn decode_body(key: &[u8; 32], reader: &mut Reader<'_>) -> Result<Self, Invalid> {
+    fn decode_body(key: &[u8; 32], version: u8, reader: &mut Reader<'_>) -> Result<Self, Invalid> {
         let id = DeviceId::from_bytes(*key).map_err(|_| Invalid::Value { what: "peer id" })?;
         let trust = match reader.u8("trust")? {
             0 => Trust::Seen,
@@ -220,6 +236,7 @@ impl PeerRecord {
             notes: reader.text(NOTE_BYTES_MAX, "notes")?.to_owned(),
             grants: Grants::decode(reader)?,
             addresses: addresses(reader)?,
+            relays: if version < 2 { Vec::new() } else { read_relays(reader)? },
         })
     }
 }
@@ -305,17 +322,44 @@ mod tests {
         record.grants = Grants::after_pairing();
         record.grants.apply(&"tunnel:web=yes".parse::<GrantChange>().unwrap()).unwrap();
         record.addresses = vec!["192.0.2.7:7843".parse().unwrap(), "[2001:db8::7]:7843".parse().unwrap()];
+        record.relays = vec!["https://r.org:8443#000102030405060708090a0b0c0d0e0f".parse().unwrap()];
         record
     }
 
     /// These bytes are on people's disks. A change here needs a new record version and a reader for this one.
     #[test]
-    fn record_version_1_has_these_bytes() {
-        assert_eq!(HEXLOWER.encode(&example().encode()), GOLDEN);
+    fn record_version_2_has_these_bytes() {
+        let bytes = example().encode();
+        let (body, check) = bytes.split_at(GOLDEN_BODY.len() / 2 + GOLDEN_RELAYS.len() / 2);
+        assert_eq!(HEXLOWER.encode(body), format!("{GOLDEN_BODY}{GOLDEN_RELAYS}"));
+        assert_eq!(check.len(), 8);
         assert_eq!(PeerRecord::decode(example().id.as_bytes(), &example().encode()), Ok(example()));
     }
 
-    const GOLDEN: &str = concat!(
+    #[test]
+    fn a_record_of_version_1_is_still_read() {
+        let bytes = HEXLOWER.decode(GOLDEN_1.as_bytes()).unwrap();
+        let mut without = example();
+        without.relays.clear();
+        assert_eq!(PeerRecord::decode(example().id.as_bytes(), &bytes), Ok(without));
+    }
+
+    const GOLDEN_BODY: &str = concat!(
+        "02",                                             // record version
+        "020102",                                         // verified, laptop, by QR
+        "c000018bcfe56800c000018bcfe6eea0",               // first and last seen
+        "0673747564696f",                                 // name
+        "0a53747564696f204d6163",                         // announced name
+        "0c6f6e20746865207368656c66",                     // notes
+        "14010101020101030100040100050100",               // files=ask chat=yes clipboard=no pipe=no relay=no
+        "0603776562",                                     // tunnel:web
+        "0204c00002071ea3",                               // two addresses: 192.0.2.7:7843
+        "0620010db80000000000000000000000071ea300000000", // [2001:db8::7]:7843
+    );
+    /// One relay: `r.org` with a port and a pin.
+    const GOLDEN_RELAYS: &str = "010505722e6f726720fb000102030405060708090a0b0c0d0e0f";
+
+    const GOLDEN_1: &str = concat!(
         "01",                                             // record version
         "020102",                                         // verified, laptop, by QR
         "c000018bcfe56800c000018bcfe6eea0",               // first and last seen
@@ -371,6 +415,7 @@ mod tests {
                 Some(PairingMethod::Sas), Some(PairingMethod::Nfc)]),
             addresses in prop::collection::vec(any_address(), 0..ADDRESSES_PER_DEVICE_MAX),
             rights in any::<[bool; 4]>(),
+            relays in prop::collection::vec("https://[a-z]{1,9}\\.org(:[1-9]{3})?(#[0-9a-f]{32})?", 0..RELAYS_PER_DEVICE_MAX),
         ) -> PeerRecord {
             PeerRecord {
                 id: SecretKey::from_u64(seed).id(),
@@ -383,6 +428,7 @@ mod tests {
                 trust,
                 method,
                 addresses,
+                relays: relays.iter().map(|text| text.parse().unwrap()).collect(),
                 grants: any_grants(rights),
             }
         }

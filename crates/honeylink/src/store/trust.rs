@@ -10,7 +10,7 @@
 //!
 //! All records live in memory behind a lock, so reads are cheap and never touch the disk. What the user decides (`pair`,
 //! `verify`, `rename`, `set_notes`, `forget`, `revoke`, `set_grants`, `change_grants`) is written through: the call blocks
-//! for one fsync, and when it returns `Ok` the decision survives a power cut. What merely happens (`touch`, `connected`)
+//! for one fsync, and when it returns `Ok` the decision survives a power cut. What merely happens (`touch`, `connected`, `reached_through`)
 //! changes memory only and is written by [`TrustStore::flush`], which the node calls now and then and at shutdown: a flood
 //! of strangers on the network must not become a flood of fsyncs.
 //!
@@ -21,6 +21,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use honeylink_core::identity::DeviceId;
+use honeylink_core::wire::relay::RelayAddr;
 use redb::{ReadableTable as _, TableDefinition};
 
 use super::db::{StateDb, StateError};
@@ -270,6 +271,7 @@ impl TrustStore {
             if let Some(mut record) = self.find(id) {
                 record.notes.clear();
                 record.addresses.clear();
+                record.relays.clear();
                 self.commit(&record)?;
             }
             return Ok(Forgotten::StillRevoked);
@@ -323,7 +325,19 @@ impl TrustStore {
         }
     }
 
-    /// Writes what [`TrustStore::touch`] and [`TrustStore::connected`] changed. Blocks for one fsync if there is anything.
+    /// Notes the relays through which a paired peer said it is reached; none takes back what it said before. Memory only;
+    /// see [`TrustStore::flush`].
+    pub fn reached_through(&self, id: &DeviceId, relays: &[RelayAddr], now_unix_ms: u64) {
+        let mut mirror = self.mirror_mut();
+        if let Some(entry) = mirror.peers.get_mut(id).filter(|entry| entry.record.trust.is_trusted())
+            && entry.record.remember_relays(relays)
+        {
+            entry.record.last_seen = entry.record.last_seen.max(now_unix_ms);
+            entry.dirty = true;
+        }
+    }
+
+    /// Writes what [`TrustStore::touch`], [`TrustStore::connected`] and [`TrustStore::reached_through`] changed. Blocks for one fsync if there is anything.
     ///
     /// # Errors
     /// [`StateError`]: the changes stay in memory, and the next flush tries again.

@@ -56,6 +56,7 @@ impl Mirror {
             record.last_seen = live.last_seen;
             if record.trust.is_trusted() {
                 record.addresses = live.addresses;
+                record.relays = live.relays;
             }
             dirty = true;
         }

@@ -67,6 +67,7 @@ impl Inner {
     async fn find_host(&self, errand: &Errand, device: Option<DeviceId>) -> Result<DeviceId, JoinError> {
         if let Errand::Invite(invite) = errand {
             self.add_addresses(invite.host(), invite.addresses());
+            self.add_relays(invite.host(), invite.relay().map_or(&[], std::slice::from_ref));
             return Ok(invite.host());
         }
         if let Some(device) = device {

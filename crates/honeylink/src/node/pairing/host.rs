@@ -27,6 +27,7 @@ impl Inner {
             lifetime: PAIRING_CODE_LIFETIME,
             host: self.id,
             addresses: self.own_addrs(),
+            relay: self.invite_relay(),
         };
         let opened = self.pairing.desk.open(&order)?;
         if purpose == Purpose::Pair {

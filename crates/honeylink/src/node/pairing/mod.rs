@@ -245,6 +245,7 @@ impl Inner {
         };
         let record = self.record_new(new, paired.verified).await?;
         self.mark_known();
+        self.keep_given_relays(&paired.peer);
         Ok(record)
     }
 }
