@@ -174,6 +174,8 @@ async fn a_peer_that_lies_about_policies_reaches_its_limit_and_changes_nothing_o
         assert_eq!(refused, nth >= POLICIES_MAX as u64, "policy {nth}: {answer:?}");
     }
     assert!(session.link.peers_policy("p0").is_some());
+    let traffic = session.link.traffic().unwrap();
+    assert_eq!(traffic.reserved_bytes_per_s, 0, "what a peer says it steers by reserves nothing here");
     assert!(session.link.peers_policy(&format!("p{POLICIES_MAX}")).is_none());
     // Answers to nothing, a length beyond the limit, noise, a policy that contradicts itself.
     let mut ack = BytesMut::new();
@@ -184,6 +186,69 @@ async fn a_peer_that_lies_about_policies_reaches_its_limit_and_changes_nothing_o
     let refused = session.say(StreamKind::Policy, &apply("two words", 1)).await;
     assert!(String::from_utf8_lossy(&refused).contains("no name for a policy"), "{refused:?}");
     assert_eq!(session.link.policy("p0"), None, "the peer's policies are not ours");
+}
+
+/// The middle of some round trips of a link.
+async fn middle_ping(link: &honeylink::Link) -> Duration {
+    let mut times = Vec::new();
+    for _ in 0..100 {
+        times.push(link.ping(PATIENCE).await.unwrap());
+    }
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_peer_opens_streams_lies_and_never_reads_another_link_keeps_its_latency() {
+    let victim = node("victim").await;
+    let honest = node("honest").await;
+    testing::introduce(&honest, &victim).unwrap();
+    let mut listener = victim.listen("honest/1").unwrap();
+    let link = soon("honest connect", honest.connect(victim.id(), "honest/1")).await.unwrap();
+    let _other = soon("honest accept", listener.accept()).await.unwrap();
+    let before = middle_ping(&link).await;
+
+    let session = std::sync::Arc::new(Session::new(5, &victim).await);
+    let taken = session.link.clone();
+    let mut busy = tokio::task::JoinSet::new();
+    busy.spawn(async move {
+        let mut writers = tokio::task::JoinSet::new();
+        while let Ok(mut stream) = taken.accept_stream().await {
+            writers.spawn(async move { while stream.send.write_all(&[7; 64 << 10]).await.is_ok() {} });
+            // Those whose stream the attacker ended.
+            while writers.try_join_next().is_some() {}
+        }
+    });
+    // Streams without end, of which nothing is read; half of them end at once, so that there is always room for more.
+    let flooding = session.clone();
+    busy.spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut send, recv)) = flooding.conn.open_bi().await {
+            let _ = send.write_all(&header_of(StreamKind::Bytes)).await;
+            if held.len() < 100 {
+                held.push((send, recv));
+            }
+        }
+    });
+    // Policies that promise and demand everything, one after the other, and noise in between.
+    let lying = session.clone();
+    busy.spawn(async move {
+        for revision in 0.. {
+            let mut policy = Preset::Media8k.policy();
+            policy.options.rate_min = Some(u64::MAX >> 2);
+            let mut said = BytesMut::new();
+            PolicyFrame::Apply { revision, policy }.encode(&mut said);
+            lying.say(StreamKind::Policy, &[&said[..], &[0, 9, 9]].concat()).await;
+        }
+    });
+    let during = middle_ping(&link).await;
+    // A machine that is busy with all of this is slower; a link that waits for the attacker would be slower by far.
+    let most = before * 20 + Duration::from_millis(100);
+    assert!(during <= most, "a ping took {before:?} before and {during:?} meanwhile");
+    let traffic = session.link.traffic().unwrap();
+    assert!(traffic.streams.len() <= STREAMS_PER_PEER_MAX as usize + 1, "{}", traffic.streams.len());
+    assert_eq!(traffic.reserved_bytes_per_s, 0);
+    busy.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
