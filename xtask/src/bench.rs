@@ -23,8 +23,8 @@ pub(crate) fn all(house: &House, id: Option<&str>) -> Result<(), String> {
         let ended: Vec<_> = SUITES.iter().filter_map(|(suite, _)| run(house, suite, &[]).err()).collect();
         return if ended.is_empty() { Ok(()) } else { Err(ended.join("\n")) };
     };
-    let begins = |begin: &&str| id.to_ascii_uppercase().starts_with(*begin);
-    let suite = SUITES.iter().find(|(_, begin)| begin.iter().any(|begin| begins(&begin)));
+    let upper = id.to_ascii_uppercase();
+    let suite = SUITES.iter().find(|(_, begins)| begins.iter().any(|begin| upper.starts_with(begin)));
     run(house, suite.ok_or_else(|| format!("no figure is called `{id}`"))?.0, &["--only", id])
 }
 

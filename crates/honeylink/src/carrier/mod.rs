@@ -10,6 +10,7 @@ pub mod memory;
 mod paced;
 pub(crate) mod punched;
 pub(crate) mod quic;
+mod quic_conn;
 mod quic_meter;
 mod quic_stream;
 pub(crate) mod relays;
@@ -142,7 +143,7 @@ pub struct PathReport {
 /// An authenticated connection to one device.
 #[derive(Clone, Debug)]
 pub(crate) enum Conn {
-    Quic(quic::QuicConn),
+    Quic(quic_conn::QuicConn),
     Memory(memory::MemoryConn),
     Tcp(tcp::TcpConn),
 }

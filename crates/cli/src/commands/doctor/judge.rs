@@ -248,6 +248,7 @@ mod tests {
             transfers: 0,
             mesh: None,
             nat: None,
+            relays: Vec::new(),
             streams: Streams::default(),
             subsystems: Vec::new(),
         };

@@ -14,7 +14,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
 
 use super::Counters;
-use crate::carrier::quic::canonical;
+use crate::carrier::quic_conn::canonical;
 
 /// Connections that may wait for one socket at a time. There are two to a device, so this is never reached.
 const WAITING_MAX: usize = 32;

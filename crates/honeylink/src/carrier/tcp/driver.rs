@@ -21,7 +21,7 @@ use tokio_rustls::TlsStream;
 
 use super::Shared;
 use crate::carrier::ConnLost;
-use crate::carrier::quic::printable;
+use crate::carrier::quic_conn::printable;
 
 /// Largest chunk, bytes.
 const CHUNK_BYTES_MAX: usize = 16 << 10;
