@@ -61,7 +61,7 @@ fn devices_pair_talk_and_send_files_through_a_relay_of_their_own() {
     }
     // Nothing is announced, so the invite has to say where: it names the relay.
     let mut host = anna.start(&["pair", "--json", "--timeout", "60"]);
-    let invite = host.line()["invite"].as_str().unwrap().to_owned();
+    let invite = host.line()["qr"].as_str().unwrap().to_owned();
     bert.run(&["pair", &invite, "--yes", "--quiet", "--timeout", "60"]).exits(0);
     assert_eq!(host.until(|line| line.get("ok").is_some())["name"], "bert");
     drop(host);

@@ -1,5 +1,7 @@
 //! `honeylink down`: ends the node and waits until it has.
 
+use std::time::Duration;
+
 use honeylink_api::{ErrorCode, ExitCode, Phase, ShutdownEvent, ShutdownRequest, routes};
 
 use crate::app::{App, Outcome};
@@ -11,6 +13,11 @@ Examples:
   honeylink down
   honeylink down --drain 300    give running transfers five minutes
   honeylink down --drain 0      end now; transfers resume next time";
+
+/// How long the process of a node that has finished may take to be gone.
+const GONE_MAX: Duration = Duration::from_secs(15);
+/// How often it is looked for.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// End the node of this device
 ///
@@ -45,6 +52,23 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
             "nothing it had accepted is lost; see why with: honeylink logs -n 20",
         ));
     }
+    released(app).await?;
     app.out.note("stopped");
     Ok(ExitCode::Ok)
+}
+
+/// Waits until the home is free for the next node: a process outlives its last word by a moment.
+async fn released(app: &App) -> Result<(), Failure> {
+    let free = async {
+        while app.home.is_in_use() {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    tokio::time::timeout(GONE_MAX, free).await.map_err(|_| {
+        Failure::hint(
+            ErrorCode::Timeout,
+            "the node has finished, but its process is still there",
+            "nothing it had accepted is lost; see why with: honeylink logs -n 20",
+        )
+    })
 }

@@ -89,6 +89,13 @@ impl HomeLayout {
     fn lock(&self) -> PathBuf {
         self.dir.join("lock")
     }
+
+    /// Whether a process holds this home now. One that cannot be asked counts as free.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        let lock = File::open(self.lock());
+        lock.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+    }
 }
 
 /// The environment does not say where this user's data lives.
@@ -245,7 +252,9 @@ mod tests {
             matches!(error, OpenHomeError::InUse { pid: Some(pid), .. } if pid == std::process::id()),
             "{error}"
         );
+        assert!(layout.is_in_use());
         drop(first);
+        assert!(!layout.is_in_use());
         Home::open(layout).unwrap();
     }
 
