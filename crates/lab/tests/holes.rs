@@ -10,7 +10,7 @@ mod world;
 use std::time::Duration;
 
 use honeylink::Rung;
-use honeylink::nat::{Mapping, NotPunched};
+use honeylink::nat::{Mapping, NatReport, NotPunched};
 
 use punch::Pair;
 use world::{Kind, World};
@@ -28,6 +28,22 @@ fn boxes() -> bool {
             false
         }
     }
+}
+
+/// Waits until what the first device reports of NATs is as `wanted`. A link is seen on its new path before the attempt that made
+/// it is over and counted, so reports are waited for, not looked at.
+fn until_nat(world: &World, pair: &Pair, wanted: fn(&NatReport) -> bool) -> Result<NatReport, Trouble> {
+    let node = pair.here.clone();
+    let waiting = async move {
+        loop {
+            if let Some(nat) = node.nat().filter(wanted) {
+                return nat;
+            }
+            // tidy: sleep because a report is a state that is looked at, not an event.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    Ok(world.run(0, async move { tokio::time::timeout(PATIENCE, waiting).await })??)
 }
 
 #[test]
@@ -62,7 +78,7 @@ fn a_hole_that_a_restarted_box_forgot_is_made_again_and_no_message_is_lost() {
     assert!(pair.echo(&world, 50).unwrap());
     pair.until(&world, Rung::Relayed, PATIENCE).unwrap().unwrap();
     pair.until(&world, Rung::Punched, PATIENCE).unwrap().unwrap();
-    assert!(pair.here.nat().unwrap().punched >= 2);
+    until_nat(&world, &pair, |nat| nat.attempts >= 2).unwrap();
     world.set_passing(false);
     assert!(pair.echo(&world, 50).unwrap());
     pair.end(&world).unwrap();
@@ -77,23 +93,11 @@ fn two_boxes_with_random_ports_stay_on_the_relay_and_the_link_says_why() {
     let pair = Pair::link(&world).unwrap();
     pair.until(&world, Rung::Relayed, PATIENCE).unwrap().unwrap();
     let peer = pair.there.id();
-    let here = pair.here.clone();
-    let latest = world
-        .run(0, async move {
-            let finding = async {
-                loop {
-                    if let Some(attempt) = here.nat().and_then(|nat| nat.latest.first().cloned()) {
-                        return attempt;
-                    }
-                    // tidy: sleep because an attempt's report is a state that is looked at, not an event.
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            };
-            tokio::time::timeout(PATIENCE, finding).await
-        })
-        .unwrap()
-        .unwrap();
-    assert!(matches!(latest.result, Err(NotPunched::NoPlan(_))), "{latest:?}");
+    // On a busy machine an attempt may end before it comes to a plan; another follows.
+    let planless = |nat: &NatReport| {
+        nat.latest.first().is_some_and(|latest| matches!(latest.result, Err(NotPunched::NoPlan(_))))
+    };
+    let latest = until_nat(&world, &pair, planless).unwrap().latest.remove(0);
     let reason = pair.here.ways(&peer).reason.unwrap();
     assert!(reason.contains("random ports"), "{reason}");
     assert_eq!(latest.probes, 0, "nothing was sent in vain");
