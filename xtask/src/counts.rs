@@ -8,12 +8,16 @@ pub(crate) struct Counts {
     pub(crate) ignored: u32,
     /// Lines by which a test says that this machine lacks something it needs: `skipped: <what>`.
     pub(crate) skipped: Vec<String>,
+    /// The names of the tests that failed.
+    pub(crate) failing: Vec<String>,
+    /// Tests that failed among the others and passed when they were run again by themselves.
+    pub(crate) unsteady: Vec<String>,
 }
 
 impl Counts {
     /// Sums the `test result:` lines of `output` and collects its `skipped:` lines.
     pub(crate) fn read(output: &str) -> Self {
-        let mut counts = Self::default();
+        let mut counts = Self { failing: failed_names(output), ..Self::default() };
         for line in output.lines() {
             if let Some(result) = line.strip_prefix("test result: ") {
                 counts.passed += number_before(result, " passed");
@@ -25,6 +29,24 @@ impl Counts {
         }
         counts
     }
+}
+
+/// The names of the tests that failed, from the list that ends the output of each test binary.
+fn failed_names(output: &str) -> Vec<String> {
+    let (mut names, mut list) = (Vec::new(), Vec::new());
+    for line in output.lines() {
+        if line == "failures:" {
+            // The failing tests' output comes under the same title before the list does.
+            list.clear();
+        } else if line.starts_with("test result: FAILED") {
+            names.append(&mut list);
+        } else if line.starts_with("test result:") {
+            list.clear();
+        } else if let Some(name) = line.strip_prefix("    ") {
+            list.push(name.to_owned());
+        }
+    }
+    names
 }
 
 fn number_before(text: &str, label: &str) -> u32 {
@@ -69,7 +91,26 @@ test result: FAILED. 5 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; 
     #[test]
     fn results_of_all_binaries_are_summed() {
         let skipped = vec!["skipped: needs the right to make network namespaces".to_owned()];
-        assert_eq!(Counts::read(OUTPUT), Counts { passed: 7, failed: 1, ignored: 1, skipped });
+        let sum = Counts { passed: 7, failed: 1, ignored: 1, skipped, ..Counts::default() };
+        assert_eq!(Counts::read(OUTPUT), sum);
+    }
+
+    #[test]
+    fn the_names_of_failed_tests_are_read_from_the_closing_list() {
+        let output = "\
+failures:
+---- a::one stdout ----
+    an indented line of its output
+failures:
+    a::one
+    src/lib.rs - b (line 7)
+test result: FAILED. 5 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
+successes:
+    c::three
+test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.01s
+";
+        assert_eq!(failed_names(output), ["a::one", "src/lib.rs - b (line 7)"]);
+        assert!(failed_names(OUTPUT).is_empty());
     }
 
     #[test]

@@ -49,6 +49,9 @@ pub(crate) fn run_all(house: &House, steps: &[Step]) -> ExitCode {
     for line in rows.iter().flat_map(|row| &row.counts.skipped) {
         println!("{line}");
     }
+    for name in rows.iter().flat_map(|row| &row.counts.unsteady) {
+        println!("unsteady: {name} failed among the other tests and passed by itself");
+    }
     println!("{}", summary(&rows));
     if rows.iter().any(|row| row.word == FAILED) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
