@@ -13,7 +13,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A relay in a process of its own, on free ports of loopback, and its line.
 fn relay(home: &Device, more: &[&str]) -> (Started, String) {
-    let args = ["relay", "--host", "127.0.0.1", "--bind", "127.0.0.1", "--port", "0", "--udp", "0", "--json"];
+    let ports = ["--port", "0", "--udp", "0", "--observe", "0"];
+    let args = [&["relay", "--host", "127.0.0.1", "--bind", "127.0.0.1", "--json"][..], &ports].concat();
     let mut relay = home.start(&[&args[..], more].concat());
     let line = relay.line()["relay"].as_str().unwrap().to_owned();
     (relay, line)

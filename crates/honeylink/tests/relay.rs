@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use honeylink::nat::NatReport;
 use honeylink::relay::{Access, Certificate, RelayOptions, RelayServer};
 use honeylink::{Link, Node, Reach, RelayAddr, RelayState, Rung, testing};
 use honeylink_core::identity::SecretKey;
@@ -17,6 +18,7 @@ fn relay(seed: u64, access: Access) -> (RelayServer, RelayAddr) {
     let options = RelayOptions {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         discovery: vec!["127.0.0.1:0".parse().unwrap()],
+        observer: Some("127.0.0.1:0".parse().unwrap()),
         certificate,
         access,
         guests_max: 100,
@@ -124,13 +126,47 @@ async fn a_relay_with_a_list_takes_nobody_else_and_says_so() {
     server.shutdown().await;
 }
 
+/// Waits until a node's relays said who observes there, and those did.
+async fn seen(node: &Node) -> NatReport {
+    let seeing = async {
+        loop {
+            match node.nat() {
+                Some(nat) if nat.answered > 0 => return nat,
+                // tidy: sleep because a report tells nobody
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, seeing).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_asks_the_observers_of_its_relays_without_being_told() {
+    let (servers, relays): (Vec<_>, Vec<_>) = [1, 2].map(|seed| relay(seed, Access::Everybody)).into_iter().unzip();
+    let a = Node::builder().reach(Reach::Wide).relays(relays.clone()).discovery(false);
+    let a = a.build().await.unwrap();
+    let nat = seen(&a).await;
+    assert_eq!((nat.observers, nat.answered), (2, 2));
+    assert!(nat.seen.unwrap().ip().is_loopback());
+    assert!(servers.iter().all(|server| server.stats().observed > 0));
+    // Who speaks through relays only has nothing that could be seen.
+    let b = node("b", &relays).await;
+    until(&b, |relay| relay.connected).await;
+    assert_eq!(b.nat().unwrap().observers, 0);
+    a.shutdown().await;
+    b.shutdown().await;
+    for server in servers {
+        server.shutdown().await;
+    }
+}
+
 #[tokio::test]
 async fn relays_need_a_wide_reach() {
     let (server, addr) = relay(1, Access::Everybody);
     let lan = Node::builder().reach(Reach::Loopback).relays([addr.clone()]).discovery(false);
     let a = lan.build().await.unwrap();
     assert!(a.relays().is_empty() && a.ticket().relays.is_empty());
-    assert_eq!((server.stats().accepted, server.stats().discoveries), (0, 0));
+    assert_eq!((server.stats().accepted, server.stats().discoveries, server.stats().observed), (0, 0, 0));
     let refused = Node::builder().relays([addr]).relay_only(true).build().await.unwrap_err().to_string();
     assert!(refused.contains("relay_only"), "{refused}");
     a.shutdown().await;

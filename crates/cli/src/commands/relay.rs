@@ -22,7 +22,7 @@ use crate::{logging, signals};
 
 const EXAMPLES: &str = "\
 Examples:
-  honeylink relay --host relay.example.org                 on TCP 443 and UDP 7842, with a key of its own
+  honeylink relay --host relay.example.org                 on TCP 443 and UDP 7842, 7844, 7845, with a key of its own
   honeylink relay --host 192.0.2.7 --port 8443             where port 443 is taken or not allowed
   honeylink relay --host r.example.org --cert fullchain.pem --key privkey.pem
   honeylink relay --host r.example.org --allow-file /etc/honeylink/guests
@@ -44,7 +44,8 @@ const LIST_BYTES_MAX: u64 = 8 << 20;
 /// Passes datagrams between devices behind NATs and firewalls until they have made a hole, or for as long as they cannot. It
 /// sees who speaks to whom and how much, and nothing of what they say. Whoever has the line it prints may use it, or with
 /// --allow only the devices named. It needs an address that others reach: TCP 443 for guests, UDP 7842 to tell them which
-/// address they are seen at. iroh's own programs may use it too.
+/// address they are seen at, UDP 7844 and 7845 to tell those behind hard NATs how these behave. iroh's own programs may use
+/// it too.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
@@ -57,8 +58,11 @@ pub(crate) struct Args {
     /// UDP port of address discovery
     #[arg(long, default_value_t = 7842)]
     udp: u16,
-    /// No address discovery: no holes can be made with its help
-    #[arg(long, conflicts_with = "udp")]
+    /// UDP port of the observer, which takes the next one too
+    #[arg(long, value_name = "PORT", default_value_t = 7844)]
+    observe: u16,
+    /// Neither address discovery nor observer: no holes can be made with its help
+    #[arg(long, conflicts_with_all = ["udp", "observe"])]
     no_udp: bool,
     /// Address to listen on (repeatable); default: every one
     #[arg(long, value_name = "IP")]
@@ -99,6 +103,7 @@ struct Started {
     relay: String,
     listening: Vec<String>,
     discovering: Vec<String>,
+    observing: Option<String>,
 }
 
 pub(crate) async fn run(app: &App, args: Args) -> Outcome {
@@ -111,6 +116,7 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
             relay: relay.to_string(),
             listening: server.listening().iter().map(ToString::to_string).collect(),
             discovering: server.discovering().iter().map(ToString::to_string).collect(),
+            observing: server.observing().map(|addr| addr.to_string()),
         })?;
     } else {
         app.out.line(&relay.to_string())?;
@@ -152,9 +158,11 @@ fn start(app: &App, args: &Args) -> Result<(RelayServer, RelayAddr), Failure> {
     let any = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
     let addresses: Vec<IpAddr> = if args.bind.is_empty() { usable(&any) } else { args.bind.clone() };
     let at = |port: u16| addresses.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+    let observer = addresses.iter().find(|ip| ip.is_ipv4() && !args.no_udp);
     let server = RelayServer::start(RelayOptions {
         listen: at(args.port),
         discovery: if args.no_udp { Vec::new() } else { at(args.udp) },
+        observer: observer.map(|ip| SocketAddr::new(*ip, args.observe)),
         certificate,
         access,
         guests_max: args.guests,
@@ -176,7 +184,7 @@ fn failed(error: &StartError) -> Failure {
             "ports below 1024 need a right: run it by the systemd unit, or choose another with --port",
         ),
         StartError::Listen { .. } => {
-            Failure::hint(ErrorCode::Config, message, "choose other ports with --port and --udp")
+            Failure::hint(ErrorCode::Config, message, "choose other ports with --port, --udp and --observe")
         }
         StartError::Tls(_) => Failure::hint(ErrorCode::Config, message, "check --cert and --key"),
         StartError::Cpu(_) | StartError::NoAddress => Failure::new(ErrorCode::Internal, message),
@@ -324,6 +332,8 @@ fn text(stats: &RelayStats) -> String {
         ("dropped_total", "counter", "Messages for which the receiver had no room.", stats.dropped),
         ("throttled_total", "counter", "Times a device was made to wait.", stats.throttled),
         ("discoveries_total", "counter", "Devices that asked for their address.", stats.discoveries),
+        ("observed_total", "counter", "Questions that the observer answered.", stats.observed),
+        ("unobserved_total", "counter", "Questions it left, being too many or none.", stats.unobserved),
     ];
     let lines = families.map(|(name, kind, help, value)| {
         let name = format!("honeylink_relay_{name}");
@@ -355,6 +365,6 @@ mod tests {
     fn metrics_name_every_count_once() {
         let text = text(&RelayStats::default());
         let names: BTreeSet<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
-        assert_eq!(names.len(), 11);
+        assert_eq!(names.len(), 13);
     }
 }

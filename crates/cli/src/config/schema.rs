@@ -155,8 +155,8 @@ pub(crate) const KEYS: &[Key] = &[
     Key {
         name: "nat.observers",
         kind: Kind::Observers,
-        about: "Who is asked where this device is seen, and whose word about other devices is believed; at most 4. Used \
-                only with `node.reach = \"wide\"`.",
+        about: "Who is asked where this device is seen, and whose word about other devices is believed, besides the observers \
+                of its own relays; at most 4. Used only with `node.reach = \"wide\"`.",
     },
     Key {
         name: "nat.observe",

@@ -1,7 +1,7 @@
 //! How the NAT box before this device behaves, told from what observers saw; in the words of RFC 4787.
 //!
-//! One observer shows that there is a box. Two at different places show whether it keeps one port for all destinations.
-//! Several ports in a row show how it picks them. Whom it lets in shows when an observer answers from elsewhere.
+//! One observer shows that there is a box, and from its two ports whether that maps by port, as hard ones do. Two at
+//! different places show whether it keeps one port for all destinations. Several ports in a row show how it picks them. Whom it lets in shows when an observer answers from elsewhere.
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -31,13 +31,16 @@ pub enum Mapping {
     AddressAndPortDependent,
     /// One of the last two; observers at one address and two ports would tell which.
     EndpointDependent,
+    /// One of the two before those: two ports of one observer saw the same port. Observers at two addresses would tell
+    /// which; boxes that map by address alone are rare, so this is taken for endpoint-independent until an attempt fails.
+    NotPortDependent,
 }
 
 impl Mapping {
     /// Whether what an observer saw is where others can send to.
     #[must_use]
     pub const fn is_stable(self) -> bool {
-        matches!(self, Self::None | Self::EndpointIndependent)
+        matches!(self, Self::None | Self::EndpointIndependent | Self::NotPortDependent)
     }
 
     /// Whether every destination sees another port.
@@ -56,6 +59,7 @@ impl fmt::Display for Mapping {
             Self::AddressDependent => "address-dependent mapping",
             Self::AddressAndPortDependent => "address- and port-dependent mapping",
             Self::EndpointDependent => "endpoint-dependent mapping",
+            Self::NotPortDependent => "port-independent mapping",
         })
     }
 }
@@ -234,6 +238,7 @@ impl Detector {
             (_, true, false) if one_address_kept() => Mapping::AddressDependent,
             (_, true, false) => Mapping::EndpointDependent,
             (true, false, false) => Mapping::EndpointIndependent,
+            (false, false, false) if one_address_kept() => Mapping::NotPortDependent,
             (false, false, false) => Mapping::Unknown,
         }
     }
@@ -325,6 +330,24 @@ mod tests {
             (7, "2.2.2.2:1", "9.9.9.9:6123"),
         ]);
         assert_eq!(by_address.mapping, Mapping::AddressDependent);
+    }
+
+    #[test]
+    fn one_observer_tells_a_hard_box_from_others_and_how_it_picks_ports() {
+        let kept = told(&[
+            (7, "1.1.1.1:1", "9.9.9.9:5000"),
+            (7, "1.1.1.1:2", "9.9.9.9:5000"),
+            (8, "1.1.1.1:1", "9.9.9.9:5007"),
+        ]);
+        assert_eq!(kept.mapping, Mapping::NotPortDependent);
+        assert!(kept.mapping.is_stable());
+        let hard = told(&[
+            (7, "1.1.1.1:1", "9.9.9.9:5000"),
+            (7, "1.1.1.1:2", "9.9.9.9:61002"),
+            (8, "1.1.1.1:1", "9.9.9.9:33004"),
+        ]);
+        assert_eq!(hard.mapping, Mapping::AddressAndPortDependent);
+        assert_eq!(hard.allocation, Allocation::Random);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use super::wire::{Ask, Seen, Stamp};
+use super::wire::{Ask, Echo, Seen, Stamp};
 use crate::identity::SecretKey;
 use crate::limits::NAT_ASKERS_MAX;
 use crate::pairing::limiter::Source;
@@ -75,8 +75,8 @@ impl Observer {
         self.admit(now, Source::of(from.ip()))?;
         let from = SocketAddr::new(from.ip().to_canonical(), from.port());
         let stamp = Stamp::sign(&self.key, &ask.nonce, from, wall_s);
-        let seen = |second_port| Seen { nonce: ask.nonce, second_port, stamp }.to_bytes();
-        Ok(Answer { bytes: seen(false), second: ask.second_port.then(|| seen(true)) })
+        let bytes = Seen { nonce: ask.nonce, stamp }.to_bytes();
+        Ok(Answer { bytes, second: ask.second_port.then(|| Echo { nonce: ask.nonce }.to_bytes()) })
     }
 
     fn admit(&mut self, now: Time, source: Source) -> Result<(), Silent> {
@@ -124,7 +124,7 @@ mod tests {
         let seen = Seen::from_bytes(&answer.bytes).unwrap();
         let ticket = Ticket { observer: key.id(), salt, stamp: seen.stamp };
         assert_eq!(ticket.check(&who, &[key.id()], 60), Ok("203.0.113.9:77".parse().unwrap()));
-        assert!(Seen::from_bytes(&answer.second.unwrap()).unwrap().second_port);
+        assert_eq!(Echo::from_bytes(&answer.second.unwrap()).unwrap().nonce, seen.nonce);
     }
 
     #[test]

@@ -98,7 +98,7 @@ pub enum NoPlan {
     #[error("both sides keep their port, so ordinary hole punching is enough")]
     NotNeeded,
     /// Too little is known of a box.
-    #[error("how the NAT of {} behaves is not known yet: it takes two observers", if *.ours { "this device" } else { "the other device" })]
+    #[error("how the NAT of {} behaves is not known yet: no observer said enough", if *.ours { "this device" } else { "the other device" })]
     Unknown {
         /// Ours, or theirs.
         ours: bool,

@@ -110,8 +110,10 @@ impl core::fmt::Display for Refusal {
         f.write_str(match self {
             Self::Off => "hole punching is turned off there (nat.punch)",
             Self::Busy => "it is busy with other attempts",
-            Self::NoObserver => "no observer answers there (nat.observers)",
-            Self::NoTrust => "the two devices have no observer in common (nat.observers)",
+            Self::NoObserver => "no observer answers there",
+            Self::NoTrust => {
+                "the two devices have no observer in common (a relay in node.relays, or nat.observers)"
+            }
             Self::NoPlan => "from how both NATs behave, guessing ports is no use",
             Self::Version => "it speaks another version",
             Self::Other(code) => return write!(f, "it refused for a reason of a later version ({code})"),
@@ -214,6 +216,7 @@ fn put_view(out: &mut BytesMut, view: &View) {
         Mapping::AddressDependent => 3,
         Mapping::AddressAndPortDependent => 4,
         Mapping::EndpointDependent => 5,
+        Mapping::NotPortDependent => 6,
     });
     out.put_u8(match filtering {
         Filtering::Unknown => 0,
@@ -248,6 +251,7 @@ fn take_view(reader: &mut Reader<'_>) -> Result<View, Invalid> {
         3 => Mapping::AddressDependent,
         4 => Mapping::AddressAndPortDependent,
         5 => Mapping::EndpointDependent,
+        6 => Mapping::NotPortDependent,
         _ => return Err(Invalid::Value { what: "mapping" }),
     };
     let filtering = match reader.u8("filtering")? {
@@ -315,9 +319,12 @@ mod tests {
     #[test]
     fn every_frame_survives_the_wire_and_the_largest_fits() {
         let full = view(NAT_OBSERVERS_MAX as u64);
+        let behavior = Behavior { mapping: Mapping::NotPortDependent, ..Behavior::default() };
+        let port_independent = View { behavior, tickets: Vec::new() };
         for talk in [
             Talk::Offer { attempt: *b"attempt!", view: full.clone() },
             Talk::Answer { view: View::default() },
+            Talk::Answer { view: port_independent },
             Talk::Answer { view: full },
             Talk::Refusal(Refusal::NoTrust),
             Talk::Refusal(Refusal::Other(77)),

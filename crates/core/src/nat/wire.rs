@@ -1,7 +1,7 @@
 //! The datagrams of NAT traversal (`docs/wire/nat.md`): asking an observer, its answer, and probes.
 //!
 //! All are of fixed length and start with four bytes that no QUIC packet starts with, so that a capture shows what they
-//! are. An answer is never longer than its question: an observer cannot be used to amplify.
+//! are. The answers to a question are together never longer than it: an observer cannot be used to amplify.
 
 use bytes::{BufMut, BytesMut};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -39,10 +39,16 @@ pub struct Ask {
 pub struct Seen {
     /// The question's.
     pub nonce: [u8; 16],
-    /// Whether this came from the observer's other port.
-    pub second_port: bool,
     /// What it signs.
     pub stamp: Stamp,
+}
+
+/// What comes from an observer's other port, if it comes: its coming is all it says. Nobody else knows the nonce, so it
+/// needs no signature, and both answers together are still not longer than the question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Echo {
+    /// The question's.
+    pub nonce: [u8; 16],
 }
 
 /// An observer's word that whoever holds a nonce was reached at an address. It reached nobody before it signs, but only
@@ -260,6 +266,7 @@ pub fn is_like_probe(bytes: &[u8]) -> bool {
 
 const KIND_ASK: u8 = 1;
 const KIND_SEEN: u8 = 2;
+const KIND_ECHO: u8 = 3;
 const KIND_PROBE: u8 = 4;
 /// Bytes of a probe under its tag.
 const TAGGED: usize = 15;
@@ -275,7 +282,7 @@ fn tag(key: &[u8; 32], bytes: &[u8]) -> [u8; TAG_BYTES] {
 }
 
 impl Ask {
-    /// Its bytes, filled up so that no answer is longer.
+    /// Its bytes, filled up so that the answers are not longer.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; ASK_BYTES] {
         let mut out = [0; ASK_BYTES];
@@ -311,7 +318,6 @@ impl Seen {
         out.put_slice(&MAGIC);
         out.put_u8(KIND_SEEN);
         out.put_slice(&self.nonce);
-        out.put_u8(u8::from(self.second_port));
         put_addr(&mut out, self.stamp.addr, &self.nonce);
         out.put_u64(self.stamp.at_s);
         out.put_slice(&self.stamp.signature);
@@ -325,12 +331,34 @@ impl Seen {
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Invalid> {
         let mut reader = start(bytes, KIND_SEEN)?;
         let nonce = reader.array("nonce")?;
-        let second_port = flag(&mut reader)?;
         let addr = take_addr(&mut reader, &nonce)?;
         let at_s = u64::from_be_bytes(reader.array("time")?);
         let signature = reader.array("signature")?;
         reader.finish("answer")?;
-        Ok(Self { nonce, second_port, stamp: Stamp { addr, at_s, signature } })
+        Ok(Self { nonce, stamp: Stamp { addr, at_s, signature } })
+    }
+}
+
+impl Echo {
+    /// Its bytes.
+    #[must_use]
+    pub fn to_bytes(&self) -> BytesMut {
+        let mut out = BytesMut::with_capacity(ASK_BYTES);
+        out.put_slice(&MAGIC);
+        out.put_u8(KIND_ECHO);
+        out.put_slice(&self.nonce);
+        out
+    }
+
+    /// Reads an echo.
+    ///
+    /// # Errors
+    /// [`Invalid`].
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, Invalid> {
+        let mut reader = start(bytes, KIND_ECHO)?;
+        let nonce = reader.array("nonce")?;
+        reader.finish("echo")?;
+        Ok(Self { nonce })
     }
 }
 
@@ -360,21 +388,22 @@ mod tests {
     }
 
     #[test]
-    fn questions_and_answers_survive_the_wire_and_an_answer_is_not_longer() {
+    fn questions_and_answers_survive_the_wire_and_answers_are_not_longer() {
         let ask = Ask { nonce: [7; 16], second_port: true };
         assert_eq!(Ask::from_bytes(&ask.to_bytes()), Ok(ask));
         for text in ["203.0.113.9:65535", "[2001:db8::1]:1"] {
             let stamp = Stamp::sign(&SecretKey::from_u64(1), &[7; 16], addr(text), 1_700_000_000);
-            let seen = Seen { nonce: [7; 16], second_port: false, stamp };
+            let (seen, echo) = (Seen { nonce: [7; 16], stamp }, Echo { nonce: [7; 16] });
             assert_eq!(Seen::from_bytes(&seen.to_bytes()), Ok(seen));
-            assert!(seen.to_bytes().len() <= ASK_BYTES);
+            assert_eq!(Echo::from_bytes(&echo.to_bytes()), Ok(echo));
+            assert!(seen.to_bytes().len() + echo.to_bytes().len() <= ASK_BYTES);
         }
     }
 
     #[test]
     fn an_address_does_not_stand_in_an_answer_as_it_is() {
         let stamp = Stamp::sign(&SecretKey::from_u64(1), &[0xaa; 16], addr("203.0.113.9:4660"), 5);
-        let bytes = Seen { nonce: [0xaa; 16], second_port: false, stamp }.to_bytes();
+        let bytes = Seen { nonce: [0xaa; 16], stamp }.to_bytes();
         assert!(!bytes.windows(4).any(|window| window == [203, 0, 113, 9]));
     }
 
@@ -416,13 +445,15 @@ mod tests {
         assert_eq!(hex(&probe), "08686e0106617474656d7074210102e018784bf16088fee05eb0966e9995e3be");
         let (salt, peer) = ([5; 16], SecretKey::from_u64(2).id());
         let stamp = Stamp::sign(&SecretKey::from_u64(1), &nonce(&peer, &salt), addr("203.0.113.9:7843"), 9);
-        let seen = Seen { nonce: nonce(&peer, &salt), second_port: false, stamp };
+        let seen = Seen { nonce: nonce(&peer, &salt), stamp };
         let want = concat!(
-            "08686e0102c049eb4f677f2f08465e415abde0d7d70004deea0b499a46677f2f08465e415abde0d7",
+            "08686e0102c049eb4f677f2f08465e415abde0d7d704deea0b499a46677f2f08465e415abde0d7",
             "d70000000000000009e5dc5f2bb0e21f4a0a438c5ecad5feab6c83cabcc5a5c2f006ecfd1deae502",
             "4955a622b1b99221c339b6e47cba75fbf4804adc6dd804660a70641ec7ee555609",
         );
         assert_eq!(hex(&seen.to_bytes()), want);
+        let echo = Echo { nonce: nonce(&peer, &salt) };
+        assert_eq!(hex(&echo.to_bytes()), "08686e0103c049eb4f677f2f08465e415abde0d7d7");
         let ask = Ask { nonce: nonce(&peer, &salt), second_port: true }.to_bytes();
         assert_eq!(hex(&ask[..22]), "08686e0101c049eb4f677f2f08465e415abde0d7d701");
         assert!(ask[22..].iter().all(|byte| *byte == 0));
@@ -438,6 +469,9 @@ mod tests {
             }
             if let Ok(seen) = Seen::from_bytes(&bytes) {
                 prop_assert_eq!(&seen.to_bytes()[..], &bytes[..]);
+            }
+            if let Ok(echo) = Echo::from_bytes(&bytes) {
+                prop_assert_eq!(&echo.to_bytes()[..], &bytes[..]);
             }
         }
     }

@@ -260,6 +260,11 @@ impl QuicCarrier {
         self.relays.states(&self.endpoint.home_relay_status().get())
     }
 
+    /// How the pages of relays are asked for.
+    pub(crate) fn https(&self) -> Result<Arc<rustls::ClientConfig>, BindError> {
+        self.relays.https()
+    }
+
     /// Those of the settings, if the reach allows any.
     pub(crate) fn own_relays(&self) -> &[RelayAddr] {
         self.relays.own()

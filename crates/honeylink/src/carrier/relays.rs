@@ -19,6 +19,8 @@ use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 
+use super::quic::BindError;
+
 /// Hosts of other devices' relays whose keys are remembered; when there are more, one of them makes room.
 const LEARNED_HOSTS_MAX: usize = 256;
 /// Keys believed for one host: relays on several of its ports, or one whose key was changed.
@@ -116,6 +118,19 @@ impl Relays {
         CaTlsConfig::custom_server_cert_verifier(Arc::new(move |provider| {
             Ok(Arc::new(PinnedOrPublic::new(book.clone(), provider)?))
         }))
+    }
+
+    /// How the node itself speaks to a relay's pages.
+    pub(crate) fn https(&self) -> Result<Arc<rustls::ClientConfig>, BindError> {
+        let provider = crate::crypto::provider()?;
+        let wrong = |error: &dyn std::fmt::Display| BindError::Tls(error.to_string());
+        let verifier = PinnedOrPublic::new(self.book.clone(), provider.clone()).map_err(|e| wrong(&e))?;
+        let config = rustls::ClientConfig::builder_with_provider(provider);
+        let config = config.with_safe_default_protocol_versions().map_err(|e| wrong(&e))?;
+        let config = config.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
+        let mut config = config.with_no_client_auth();
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
     }
 
     /// How each relay of the settings does, given what iroh says of the home relays.

@@ -1,7 +1,7 @@
 //! Asking observers where this device is seen.
 //!
-//! From one socket every observer is asked, and one of them on its other port: that tells how the box maps. A second
-//! socket asks again: that tells how it picks ports, and, as nobody spoke to the observer's other port from there, an
+//! From one socket every observer is asked on both its ports: that tells how the box maps, of one observer alone whether it
+//! is a hard one. A second socket asks again: that tells how it picks ports, and, as nobody spoke to the observer's other port from there, an
 //! answer from that port tells whom the box lets in. The first socket is the one an attempt goes on with, since its
 //! endpoint is the one that has tickets.
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use honeylink_core::identity::DeviceId;
 use honeylink_core::limits::NAT_OBSERVERS_MAX;
 use honeylink_core::nat::behavior::Sighting;
-use honeylink_core::nat::wire::{ASK_BYTES, Ask, Seen, Ticket, nonce};
+use honeylink_core::nat::wire::{ASK_BYTES, Ask, Echo, Seen, Ticket, nonce};
 use honeylink_core::nat::{Behavior, Detector};
 use honeylink_core::rng::Rng;
 use honeylink_core::time::Time;
@@ -143,7 +143,7 @@ fn questions(
         Question { from, who, observer, to, second_port, salt, nonce, answer: None, heard_second: false }
     };
     let mut out: Vec<_> = observers.iter().map(|at| question(0, *at, false)).collect();
-    if let Some((id, addr)) = observers.first() {
+    for (id, addr) in observers {
         let other_port = SocketAddr::new(addr.ip(), addr.port().saturating_add(1));
         out.push(question(0, (*id, other_port), false));
     }
@@ -170,34 +170,39 @@ async fn listen(sockets: &[Arc<UdpSocket>; 2], questions: &mut [Question]) {
         let Ok((socket, read)) = timeout_at(until, reading).await else { return };
         let Ok((length, from)) = read else { continue };
         let buffer = if socket == 0 { &one } else { &two };
-        if let Ok(seen) = Seen::from_bytes(buffer.get(..length).unwrap_or_default()) {
+        let datagram = buffer.get(..length).unwrap_or_default();
+        if let Ok(seen) = Seen::from_bytes(datagram) {
             take(questions, socket, from, &seen, unix_ms() / 1000);
+        } else if let Ok(echo) = Echo::from_bytes(datagram) {
+            take_echo(questions, socket, from, echo);
         }
     }
 }
 
 /// Notes an answer with the question it belongs to, if it is what it seems to be.
 fn take(questions: &mut [Question], socket: usize, from: SocketAddr, seen: &Seen, now_s: u64) {
-    let asked = questions.iter_mut().find(|question| question.from == socket && question.nonce == seen.nonce);
-    let Some(question) = asked else { return };
-    let from_asked = from == question.to && !seen.second_port;
-    let from_other = question.second_port
-        && seen.second_port
-        && from.ip() == question.to.ip()
-        && from.port() != question.to.port();
-    if !from_asked && !from_other {
+    let Some(question) = asked(questions, socket, &seen.nonce).filter(|question| question.to == from) else {
         return;
+    };
+    match question.ticket(seen).check(&question.who, &[question.observer], now_s) {
+        Ok(_) => question.answer = Some(*seen),
+        Err(doubt) => {
+            tracing::debug!(observer = %question.observer.short(), %doubt, "an observer's answer is no good");
+        }
     }
-    let ticket = question.ticket(seen);
-    if let Err(doubt) = ticket.check(&question.who, &[question.observer], now_s) {
-        tracing::debug!(observer = %question.observer.short(), %doubt, "an observer's answer is no good");
-        return;
+}
+
+/// Notes that an answer came from the observer's other port.
+fn take_echo(questions: &mut [Question], socket: usize, from: SocketAddr, echo: Echo) {
+    if let Some(question) = asked(questions, socket, &echo.nonce) {
+        let from_other = from.ip() == question.to.ip() && from.port() != question.to.port();
+        question.heard_second |= question.second_port && from_other;
     }
-    if from_other {
-        question.heard_second = true;
-    } else {
-        question.answer = Some(*seen);
-    }
+}
+
+/// The question that an answer to `socket` belongs to.
+fn asked<'a>(questions: &'a mut [Question], socket: usize, nonce: &[u8; 16]) -> Option<&'a mut Question> {
+    questions.iter_mut().find(|question| question.from == socket && question.nonce == *nonce)
 }
 
 fn behavior(questions: &[Question], locals: [SocketAddr; 2]) -> Behavior {

@@ -5,6 +5,7 @@
 //! | part | what it does |
 //! |---|---|
 //! | [`ObserverSockets`] | tells others where they are seen: relays run it, and any node that can be reached may |
+//! | `observers` | whom to ask: those of the settings, and those that relays name |
 //! | `ask` | asks observers where this device is seen, and so how the box before it behaves |
 //! | `attempt` | opens sockets and sends probes as the machine says, until a hole works or time is up |
 //!
@@ -15,6 +16,7 @@
 pub(crate) mod ask;
 pub(crate) mod attempt;
 mod observe;
+pub(crate) mod observers;
 mod options;
 mod report;
 

@@ -54,15 +54,18 @@ impl ObserverSockets {
     ///
     /// # Errors
     /// If the operating system refuses one of them.
-    pub async fn bind(addr: SocketAddr, key: SecretKey) -> io::Result<Self> {
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub fn bind(addr: SocketAddr, key: SecretKey) -> io::Result<Self> {
         let mut tries = if addr.port() == 0 { PORT_TRIES } else { 1 };
         loop {
             tries -= 1;
-            let first = UdpSocket::bind(addr).await?;
+            let first = udp(addr)?;
             let port = first.local_addr()?.port();
             let next = port.checked_add(1).ok_or(io::ErrorKind::AddrNotAvailable);
             let second = match next {
-                Ok(next) => UdpSocket::bind(SocketAddr::new(addr.ip(), next)).await,
+                Ok(next) => udp(SocketAddr::new(addr.ip(), next)),
                 Err(none) => Err(none.into()),
             };
             match second {
@@ -132,4 +135,10 @@ impl ObserverSockets {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
+}
+
+fn udp(addr: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = std::net::UdpSocket::bind(addr)?;
+    socket.set_nonblocking(true)?;
+    UdpSocket::from_std(socket)
 }

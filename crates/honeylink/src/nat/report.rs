@@ -13,8 +13,10 @@ use super::{HoleCounts, ObserverCounts};
 /// Why no hole was made towards a device.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotPunched {
-    /// None is configured, or none answers.
-    #[error("no observer answers, so nobody can say where this device is seen (nat.observers)")]
+    /// None is known, or none answers.
+    #[error(
+        "no observer answers, so nobody can say where this device is seen (those of node.relays and nat.observers)"
+    )]
     NoObserver,
     /// What the other side says about where it is, is not believed.
     #[error("where the other device is cannot be believed: {0}")]
@@ -65,7 +67,7 @@ pub struct NatReport {
     pub behavior: Behavior,
     /// Where this device was seen last.
     pub seen: Option<SocketAddr>,
-    /// Observers that are configured.
+    /// Observers that are known: those of the settings, and those of the node's relays.
     pub observers: usize,
     /// Observers that answered, the last time they were asked.
     pub answered: usize,

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::listen::Listeners;
+use super::nat::NatDesk;
 use super::pairing::PairingHub;
 use super::pool::Pool;
 use super::{Carriers, Inner, Node, accept};
@@ -32,6 +33,7 @@ use crate::discovery::{
     Announcement, Capabilities, Config, Discovery, DiscoveryError, PairingHint, Scope, TxtRecord,
 };
 use crate::mesh::{MeshOptions, OpenRadioError, Start};
+use crate::nat::observers::Observers;
 use crate::nat::{NatOptions, ObserverSockets};
 use crate::store::audit::AuditLog;
 use crate::store::home::{Home, HomeLayout};
@@ -347,7 +349,7 @@ impl NodeBuilder {
                 Carriers::Quic(quic)
             }
         };
-        let observer = self.bind_observer(&key).await?;
+        let nat = self.nat_desk(&key, &carriers)?;
         let simulated = self.is_simulated();
         let tcp = match (&carriers, &self.mesh) {
             // Between simulated nodes there is nothing that TCP could go over.
@@ -385,7 +387,7 @@ impl NodeBuilder {
             home,
             pool: Pool::new(id),
             way_book: super::ways::WayBook::default(),
-            nat: super::nat::NatDesk::new(self.nat, observer),
+            nat,
             manual: Mutex::new(BTreeMap::new()),
             listeners: Listeners::default(),
             discovery,
@@ -448,14 +450,25 @@ impl NodeBuilder {
         }
     }
 
-    /// The sockets of the observer, if the node is to be one.
-    async fn bind_observer(&self, key: &SecretKey) -> Result<Option<ObserverSockets>, BindError> {
-        let Some(port) = self.nat.observe.filter(|_| self.reach == Reach::Wide && self.memory.is_none())
-        else {
-            return Ok(None);
+    /// What deals with NATs: whom it asks, and the sockets of the observer, if the node is to be one.
+    fn nat_desk(&self, key: &SecretKey, carriers: &Carriers) -> Result<NatDesk, BindError> {
+        let wide = match carriers {
+            Carriers::Quic(quic) if self.reach == Reach::Wide && !self.is_simulated() => quic,
+            Carriers::Quic(_) | Carriers::Memory(_) => return Ok(NatDesk::new(self.nat.clone(), None, None)),
         };
-        let bound = ObserverSockets::bind((Ipv4Addr::UNSPECIFIED, port).into(), key.clone()).await;
-        bound.map(Some).map_err(|error| BindError::Observer { port, reason: error.to_string() })
+        let observing = match self.nat.observe {
+            Some(port) => {
+                let bound = ObserverSockets::bind((Ipv4Addr::UNSPECIFIED, port).into(), key.clone());
+                Some(bound.map_err(|error| BindError::Observer { port, reason: error.to_string() })?)
+            }
+            None => None,
+        };
+        if self.relay_only {
+            // It has no socket that could be seen anywhere.
+            return Ok(NatDesk::new(NatOptions::default().punch(false), None, observing));
+        }
+        let relays = Observers::new(self.nat.observers.clone(), wide.own_relays(), Some(wide.https()?));
+        Ok(NatDesk::new(self.nat.clone(), Some(relays), observing))
     }
 
     fn start_discovery(

@@ -26,10 +26,15 @@ use crate::carrier::{ALPN_PUNCH, Conn, RecvStream, SendStream, Side, code};
 use crate::clock::unix_ms;
 use crate::nat::ask::{self, Depth, Look};
 use crate::nat::attempt::{self, Won};
+use crate::nat::observers::Observers;
 use crate::nat::{AttemptReport, NatOptions, NatReport, NotPunched, ObserverSockets};
 
-/// How long ordinary hole punching gets before this one begins.
-const PATIENCE: Duration = Duration::from_millis(700);
+/// How many round trips over the relay ordinary hole punching gets before this one begins: the devices tell each other where
+/// they are, and both try, twice.
+const PATIENCE_ROUND_TRIPS: u32 = 4;
+/// Within these bounds.
+const PATIENCE_MIN: Duration = Duration::from_millis(300);
+const PATIENCE_MAX: Duration = Duration::from_millis(1500);
 /// Pause after an attempt that failed, or whose hole died soon; doubled each time.
 const PAUSE_MIN: Duration = Duration::from_secs(6);
 const PAUSE_MAX: Duration = Duration::from_secs(600);
@@ -56,7 +61,8 @@ const PROTOCOL: &str = "honeylink/nat/1";
 #[derive(Debug)]
 pub(crate) struct NatDesk {
     options: NatOptions,
-    observer: Option<ObserverSockets>,
+    observers: Observers,
+    observing: Option<ObserverSockets>,
     turns: Arc<Semaphore>,
     state: Mutex<State>,
 }
@@ -85,11 +91,16 @@ struct Ready {
 }
 
 impl NatDesk {
-    pub(super) fn new(options: NatOptions, observer: Option<ObserverSockets>) -> Self {
-        let report =
-            NatReport { observers: options.observers.len(), punch: options.punch, ..NatReport::default() };
+    /// Without `observers` nobody is asked and nothing is tried.
+    pub(super) fn new(
+        options: NatOptions,
+        observers: Option<Observers>,
+        observing: Option<ObserverSockets>,
+    ) -> Self {
+        let observers = observers.unwrap_or_else(|| Observers::new(Vec::new(), &[], None));
+        let report = NatReport { punch: options.punch, ..NatReport::default() };
         let state = Mutex::new(State { report, ..State::default() });
-        Self { options, observer, turns: Arc::new(Semaphore::new(NAT_ATTEMPTS_MAX)), state }
+        Self { options, observers, observing, turns: Arc::new(Semaphore::new(NAT_ATTEMPTS_MAX)), state }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -97,7 +108,7 @@ impl NatDesk {
     }
 
     fn punches(&self) -> bool {
-        self.options.punch && !self.options.observers.is_empty()
+        self.options.punch && !self.observers.is_empty()
     }
 
     /// Whether `peer` may have an attempt now; if so, it may not for a while.
@@ -142,8 +153,9 @@ impl Node {
         let state = self.inner.nat.state();
         let latest = state.latest.values().cloned().collect();
         let (dropped, observing) =
-            (quic.holes().counts(), self.inner.nat.observer.as_ref().map(ObserverSockets::counts));
-        Some(NatReport { latest, dropped, observing, ..state.report.clone() })
+            (quic.holes().counts(), self.inner.nat.observing.as_ref().map(ObserverSockets::counts));
+        let observers = self.inner.nat.observers.known().len();
+        Some(NatReport { latest, dropped, observing, observers, ..state.report.clone() })
     }
 }
 
@@ -173,7 +185,7 @@ impl Inner {
 
     /// Looks at the box now and then, so that `status` can tell how it behaves.
     pub(super) async fn watch_nat(self: Arc<Self>) {
-        if self.wide().is_none() || self.nat.options.observers.is_empty() {
+        if self.wide().is_none() || self.nat.observers.is_empty() {
             return;
         }
         let watching = async {
@@ -188,16 +200,19 @@ impl Inner {
 
     /// Answers those who ask where they are seen, until the node stops.
     pub(super) async fn observe(self: Arc<Self>) {
-        if let Some(observer) = &self.nat.observer {
-            self.stop.run_until_cancelled(observer.run()).await;
+        if let Some(observing) = &self.nat.observing {
+            self.stop.run_until_cancelled(observing.run()).await;
         }
     }
 
     async fn look(&self, depth: Depth) -> Result<Look, NotPunched> {
-        let observers = ask::resolve(&self.nat.options.observers).await;
+        self.nat.observers.learn(depth == Depth::Quick).await;
+        let observers = ask::resolve(&self.nat.observers.known()).await;
         let mut rng = Rng::from_seed(self.random());
         let looked = ask::look(self.id, &observers, depth, &mut rng).await;
         let look = looked.map_err(|error| NotPunched::Arranging(error.to_string()))?;
+        let answered: Vec<_> = look.tickets.iter().map(|ticket| ticket.observer).collect();
+        self.nat.observers.answered(&answered);
         let mut state = self.nat.state();
         let report = &mut state.report;
         report.answered = look.tickets.len();
@@ -228,7 +243,7 @@ impl Inner {
                 let _ = tokio::time::timeout(LEADER_CHECK, events.next()).await;
                 continue;
             }
-            tokio::time::sleep(PATIENCE).await;
+            tokio::time::sleep(patience(conn)).await;
             if !is_passed_on(conn) {
                 continue;
             }
@@ -353,7 +368,7 @@ impl Inner {
         if self.wide().is_none() || !self.nat.options.punch || conn.side() != Side::Acceptor {
             return Err(Refusal::Off);
         }
-        if self.nat.options.observers.is_empty() {
+        if self.nat.observers.is_empty() {
             return Err(Refusal::NoObserver);
         }
         let turn = self.nat.turns.clone().try_acquire_owned().map_err(|_| Refusal::Busy)?;
@@ -379,8 +394,7 @@ impl Inner {
         look: Look,
         theirs: &View,
     ) -> Result<(Punch, Arc<tokio::net::UdpSocket>), NotPunched> {
-        let observers: Vec<_> = self.nat.options.observers.iter().map(|observer| observer.id).collect();
-        let target = theirs.target(&conn.peer(), &observers, unix_ms() / 1000)?;
+        let target = theirs.target(&conn.peer(), &self.nat.observers.ids(), unix_ms() / 1000)?;
         let work = work(&look.behavior, &theirs.behavior)?;
         let secret = conn.nat_secret().map_err(arranging)?;
         let keys = ProbeKeys::new(&secret, attempt, role == Role::Controlling);
@@ -474,6 +488,12 @@ fn is_passed_on(conn: &Conn) -> bool {
     conn.paths().first().is_some_and(|path| !path.rung.is_direct())
 }
 
+/// How long ordinary hole punching gets.
+fn patience(conn: &Conn) -> Duration {
+    let rtt = conn.paths().first().map_or(PATIENCE_MAX, |path| path.rtt * PATIENCE_ROUND_TRIPS);
+    rtt.clamp(PATIENCE_MIN, PATIENCE_MAX)
+}
+
 /// What this side does. Two boxes that keep their ports need no guessing, but are tried all the same: whoever asks has been on
 /// the relay for a while, so ordinary hole punching did not do it.
 fn work(ours: &Behavior, theirs: &Behavior) -> Result<Work, NoPlan> {
@@ -509,7 +529,7 @@ mod tests {
 
     #[test]
     fn a_device_that_asks_without_end_gets_one_attempt_in_a_while() {
-        let desk = NatDesk::new(NatOptions::default(), None);
+        let desk = NatDesk::new(NatOptions::default(), None, None);
         let peer = crate::testing::device_id(1);
         assert!(desk.admit(peer));
         assert!((0..1000).all(|_| !desk.admit(peer)));
@@ -519,7 +539,7 @@ mod tests {
 
     #[test]
     fn without_observers_nothing_is_tried() {
-        assert!(!NatDesk::new(NatOptions::default(), None).punches());
+        assert!(!NatDesk::new(NatOptions::default(), None, None).punches());
     }
 
     #[test]

@@ -106,6 +106,14 @@ impl Certificate {
         Ok(Some(KeyPin::of(&parsed.subject_public_key_info())))
     }
 
+    /// The key that the relay's observer signs with: another one than TLS uses, made of it, so that it lasts as long and
+    /// needs no file.
+    pub(super) fn observer_key(&self) -> SecretKey {
+        let secret =
+            Zeroizing::new(blake3::derive_key("honeylink/relay/1 observer key", self.key.secret_der()));
+        SecretKey::from_bytes(&secret)
+    }
+
     /// The certificates, the relay's own first: for clients that want to be given one.
     #[must_use]
     pub fn chain(&self) -> &[CertificateDer<'static>] {
@@ -194,6 +202,14 @@ mod tests {
         let pin = || Certificate::own_from_pem(&pem, "a.org").unwrap().pin().unwrap();
         assert_eq!(pin(), pin());
         assert!(Certificate::own_from_pem("-----BEGIN NOTHING-----", "a.org").is_err());
+    }
+
+    #[test]
+    fn the_observers_key_lasts_as_long_as_the_relays_and_is_another() {
+        let key = |seed, host| Certificate::own(&SecretKey::from_u64(seed), host).observer_key().id();
+        assert_eq!(key(1, "a.org"), key(1, "b.org"));
+        assert_ne!(key(1, "a.org"), key(2, "a.org"));
+        assert_ne!(key(1, "a.org"), SecretKey::from_u64(1).id());
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //!       frame             the bytes
 //!     guests              who is there; bounded queues; counts
 //!   discovery             address discovery over QUIC
+//!   (crate::nat)          an observer, for devices behind hard NATs
 //!   certificate           its own, or one of a public authority
 //! ```
 //!
@@ -37,6 +38,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::certificate::Certificate;
 use self::guests::{Guests, Sources};
+use crate::nat::ObserverSockets;
 
 /// How long a relay's tasks may take to end.
 const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
@@ -60,6 +62,9 @@ pub struct RelayOptions {
     pub listen: Vec<SocketAddr>,
     /// UDP addresses for address discovery; none is a relay without it, at which no holes can be made.
     pub discovery: Vec<SocketAddr>,
+    /// UDP address of the observer, which tells devices behind hard NATs how these behave; it takes the next port too. Port 0
+    /// takes two free ones. Guests learn of it by themselves. IPv4, for no box hands out ports for IPv6.
+    pub observer: Option<SocketAddr>,
     /// What it shows.
     pub certificate: Certificate,
     /// Whom it lets in.
@@ -122,6 +127,10 @@ pub struct RelayStats {
     pub throttled: u64,
     /// Devices that asked for their address.
     pub discoveries: u64,
+    /// Questions that the observer answered.
+    pub observed: u64,
+    /// Questions that the observer left, being too many or none.
+    pub unobserved: u64,
 }
 
 /// What all tasks of a relay share.
@@ -132,12 +141,19 @@ struct House {
     /// Address discovery has connections of its own, one or two of each guest.
     discoverers: Arc<Sources>,
     access: RwLock<Access>,
+    observer: Option<ObserverSockets>,
     guests_max: usize,
     rate_bytes_per_s: Option<u64>,
     stop: CancellationToken,
 }
 
 impl House {
+    /// NAT-R1: what guests are told of the observer.
+    fn observer_page(&self) -> Option<String> {
+        let observer = self.observer.as_ref()?;
+        Some(format!("{} {}\n", observer.id(), observer.local_addr().ok()?.port()))
+    }
+
     fn access(&self) -> RwLockReadGuard<'_, Access> {
         self.access.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -177,11 +193,16 @@ impl RelayServer {
         for addr in &options.listen {
             listeners.push(tcp(*addr).map_err(refused("TCP", *addr))?);
         }
+        let observer = options.observer.map(|addr| {
+            let bound = ObserverSockets::bind(addr, options.certificate.observer_key());
+            bound.map_err(refused("UDP", addr))
+        });
         let house = Arc::new(House {
             guests: Arc::default(),
             sources: Sources::new(options.guests_per_source_max),
             discoverers: Sources::new(options.guests_per_source_max.saturating_mul(2)),
             access: RwLock::new(options.access),
+            observer: observer.transpose()?,
             guests_max: options.guests_max,
             rate_bytes_per_s: options.rate_bytes_per_s,
             stop: CancellationToken::new(),
@@ -193,6 +214,14 @@ impl RelayServer {
             let (stop, serving) =
                 (house.stop.clone(), web::run(house.clone(), listener, tls.clone(), tasks.clone()));
             tasks.spawn(async move { stop.run_until_cancelled(serving).await });
+        }
+        if house.observer.is_some() {
+            let house = house.clone();
+            tasks.spawn(async move {
+                if let Some(observer) = &house.observer {
+                    house.stop.run_until_cancelled(observer.run()).await;
+                }
+            });
         }
         for endpoint in &endpoints {
             tasks.spawn(discovery::run(house.clone(), endpoint.clone(), tasks.clone()));
@@ -212,6 +241,12 @@ impl RelayServer {
         &self.discovering
     }
 
+    /// The first of the observer's two UDP ports, as bound.
+    #[must_use]
+    pub fn observing(&self) -> Option<SocketAddr> {
+        self.house.observer.as_ref()?.local_addr().ok()
+    }
+
     /// Changes whom it lets in, from now on. Guests that are there stay.
     pub fn set_access(&self, access: Access) {
         *self.house.access.write().unwrap_or_else(PoisonError::into_inner) = access;
@@ -221,6 +256,7 @@ impl RelayServer {
     #[must_use]
     pub fn stats(&self) -> RelayStats {
         let counts = &self.house.guests.counts;
+        let observer = self.house.observer.as_ref().map(ObserverSockets::counts).unwrap_or_default();
         let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
         RelayStats {
             guests: self.house.guests.len(),
@@ -234,6 +270,8 @@ impl RelayServer {
             dropped: read(&counts.dropped),
             throttled: read(&counts.throttled),
             discoveries: read(&counts.discoveries),
+            observed: observer.answered,
+            unobserved: observer.malformed + observer.throttled,
         }
     }
 

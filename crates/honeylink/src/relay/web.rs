@@ -107,14 +107,18 @@ fn answer(house: &Arc<House>, request: Request<Incoming>, from: SocketAddr, task
         "/relay" => upgrade(house, request, from, tasks),
         // Guests measure by these how far the relay is, and whether somebody stands between.
         "/ping" => plain(StatusCode::OK, ""),
+        "/observer" => match house.observer_page() {
+            Some(page) => plain(StatusCode::OK, page),
+            None => plain(StatusCode::NOT_FOUND, ""),
+        },
         "/generate_204" => plain(StatusCode::NO_CONTENT, ""),
         "/" => plain(StatusCode::OK, ABOUT),
         _ => plain(StatusCode::NOT_FOUND, ""),
     }
 }
 
-fn plain(status: StatusCode, text: &'static str) -> Answer {
-    let mut answer = Response::new(Full::new(Bytes::from_static(text.as_bytes())));
+fn plain(status: StatusCode, text: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(text.into()));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     answer

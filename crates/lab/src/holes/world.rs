@@ -192,7 +192,7 @@ impl World {
             let mut observers = Vec::new();
             for (seed, at) in (901..).zip(OBSERVERS) {
                 let key = honeylink_key(seed);
-                let sockets = ObserverSockets::bind(at.parse()?, key).await?;
+                let sockets = ObserverSockets::bind(at.parse()?, key)?;
                 observers.push(ObserverAt { id: sockets.id(), at: at.to_owned() });
                 tokio::spawn(async move { sockets.run().await });
             }
