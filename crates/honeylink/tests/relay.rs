@@ -97,6 +97,57 @@ async fn two_devices_that_know_one_relay_find_each_other_and_the_way_says_so() {
     server.shutdown().await;
 }
 
+/// Waits until a relay has so many guests.
+async fn until_guests(server: &RelayServer, guests: usize) {
+    let coming = async {
+        while server.stats().guests < guests {
+            // tidy: sleep because a relay tells nobody who came
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, coming).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn when_the_relay_of_a_link_dies_it_goes_on_through_another_and_nothing_is_lost() {
+    const MESSAGES: u32 = 200;
+    let (first, first_addr) = relay(1, Access::Everybody);
+    let (second, second_addr) = relay(2, Access::Everybody);
+    let (a, b) = pair(&[first_addr.clone(), second_addr.clone()]).await;
+    for server in [&first, &second] {
+        until_guests(server, 2).await;
+    }
+    let (here, there) = connect(&a, &b).await;
+    let echoing = tokio::spawn(async move {
+        while let Ok(message) = there.recv().await {
+            there.send(message).await.unwrap();
+        }
+    });
+    let used = a.ways(&b.id()).used.unwrap().remote;
+    let (mut dying, left) = if used == first_addr.authority() {
+        (Some(first), (second, second_addr))
+    } else {
+        (Some(second), (first, first_addr))
+    };
+    let going = async {
+        for number in 0..MESSAGES {
+            if number == MESSAGES / 4 {
+                // At once and without a word to the devices' connection.
+                dying.take().unwrap().shutdown().await;
+            }
+            here.send(number.to_be_bytes().to_vec()).await.unwrap();
+            assert_eq!(&here.recv().await.unwrap()[..], number.to_be_bytes());
+        }
+    };
+    tokio::time::timeout(PATIENCE, going).await.unwrap();
+    assert_eq!(a.ways(&b.id()).used.unwrap().remote, left.1.authority());
+    here.close("done").await.unwrap();
+    tokio::time::timeout(PATIENCE, echoing).await.unwrap().unwrap();
+    a.shutdown().await;
+    b.shutdown().await;
+    left.0.shutdown().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_with_another_key_is_refused_and_told() {
     let (server, addr) = relay(1, Access::Everybody);
@@ -142,7 +193,8 @@ async fn seen(node: &Node) -> NatReport {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_asks_the_observers_of_its_relays_without_being_told() {
-    let (servers, relays): (Vec<_>, Vec<_>) = [1, 2].map(|seed| relay(seed, Access::Everybody)).into_iter().unzip();
+    let (servers, relays): (Vec<_>, Vec<_>) =
+        [1, 2].map(|seed| relay(seed, Access::Everybody)).into_iter().unzip();
     let a = Node::builder().reach(Reach::Wide).relays(relays.clone()).discovery(false);
     let a = a.build().await.unwrap();
     let nat = seen(&a).await;

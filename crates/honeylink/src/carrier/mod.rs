@@ -219,6 +219,27 @@ impl Conn {
         }
     }
 
+    /// Packets heard so far, where there are packets; else zero.
+    pub(crate) fn heard(&self) -> u64 {
+        match self {
+            Self::Quic(c) => c.heard(),
+            Self::Memory(_) | Self::Tcp(_) => 0,
+        }
+    }
+
+    /// Whether packets of new connections to the peer go to this one's relay and nowhere else.
+    pub(crate) fn pins_a_relay(&self) -> bool {
+        match self {
+            Self::Quic(c) => c.pins_a_relay(),
+            Self::Memory(_) | Self::Tcp(_) => false,
+        }
+    }
+
+    /// Whether both are the same connection.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(self.gate(), other.gate())
+    }
+
     /// Packets sent and lost on the path in use so far; zeros where there are none.
     pub(crate) fn packets(&self) -> (u64, u64) {
         match self {

@@ -46,6 +46,11 @@ const WAY_IDLE_MAX: Duration = Duration::from_millis(1000);
 /// before a good way is given up.
 const WAY_KEEP_ALIVE_EVERY: Duration = Duration::from_millis(320);
 
+/// What nobody is dialled with, see [`QuicCarrier::call_at_relays`].
+const ALPN_NOBODY: &[u8] = b"honeylink/nobody";
+/// Enough for a first packet and its repetition (after a second, RFC 9002 section 6.2.2).
+const CALL_MAX: Duration = Duration::from_millis(1500);
+
 /// Handshakes under way. Beyond a quarter of them, an address must first show that it can be answered (RFC 9000, section
 /// 8.1.2), so nobody takes places in the name of others.
 const HANDSHAKES_MAX: usize = 128;
@@ -117,6 +122,8 @@ pub(crate) struct QuicCarrier {
     slots: Slots,
     holes: Holes,
     relays: Relays,
+    /// The key of a device that does not exist.
+    nobody: EndpointId,
     /// In a simulation, the place on its network.
     #[cfg(feature = "testing")]
     wire: Option<QuicWire>,
@@ -139,9 +146,11 @@ impl QuicCarrier {
                 .ca_tls_config(relays.tls())
                 .net_report_config(report);
         }
+        if reach == Reach::Wide {
+            builder = builder.path_selector(Arc::new(Preference));
+        }
         if reach == Reach::Wide && !relay_only {
-            builder =
-                builder.add_custom_transport(Arc::new(holes.clone())).path_selector(Arc::new(Preference));
+            builder = builder.add_custom_transport(Arc::new(holes.clone()));
         }
         if !relay_only {
             builder = with_ip(builder, reach, port)?;
@@ -155,6 +164,7 @@ impl QuicCarrier {
             slots: Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX),
             holes,
             relays,
+            nobody: nobody()?,
             #[cfg(feature = "testing")]
             wire: None,
         })
@@ -173,7 +183,8 @@ impl QuicCarrier {
         let slots = Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX);
         let (reach, meter, holes) = (Reach::Wide, Meter::default(), Holes::default());
         let relays = Relays::new(&[]);
-        Ok(Self { endpoint, reach, meter, alpns, slots, holes, relays, wire: Some(wire) })
+        let nobody = nobody()?;
+        Ok(Self { endpoint, reach, meter, alpns, slots, holes, relays, nobody, wire: Some(wire) })
     }
 
     /// Whether devices are found by their key alone.
@@ -258,6 +269,30 @@ impl QuicCarrier {
     /// The relays this node is reached at, as they are now.
     pub(crate) fn relays(&self) -> Vec<RelayState> {
         self.relays.states(&self.endpoint.home_relay_status().get())
+    }
+
+    /// Whether devices may be reached through relays.
+    pub(crate) fn relays_matter(&self) -> bool {
+        self.reach == Reach::Wide && !self.is_simulated()
+    }
+
+    /// Sends something to every relay of the settings, so that iroh connects to each and stays there.
+    ///
+    /// It has no word for that: it keeps the connection to the one relay it chose, and to those that it sent something to
+    /// within a minute. So a device is dialled there that nobody is, by a key that was drawn for it and thrown away: the
+    /// relays drop these packets.
+    pub(crate) async fn call_at_relays(&self) {
+        let urls = self.relays.own().iter().filter_map(|relay| self.relays.url(relay));
+        let target = EndpointAddr::from_parts(self.nobody, urls.map(iroh::TransportAddr::Relay));
+        let options =
+            ConnectOptions::new().with_transport_config(transport_config(&Gauge::new(), self.reach));
+        let calling = async {
+            if let Ok(connecting) = self.endpoint.connect_with_opts(target, ALPN_NOBODY, options).await {
+                // It ends by the timeout.
+                let _ = connecting.await;
+            }
+        };
+        let _ = tokio::time::timeout(CALL_MAX, calling).await;
     }
 
     /// How the pages of relays are asked for.
@@ -374,6 +409,13 @@ pub(super) fn offline(key: &SecretKey, alpns: Vec<Vec<u8>>) -> Result<iroh::endp
         .alpns(alpns)
         .transport_config(transport_config(&Gauge::new(), Reach::Lan))
         .clear_ip_transports())
+}
+
+/// A key of which nobody has the secret any more.
+fn nobody() -> Result<EndpointId, BindError> {
+    let mut seed = zeroize::Zeroizing::new([0; 32]);
+    getrandom::fill(&mut seed[..]).map_err(|error| BindError::Tls(error.to_string()))?;
+    Ok(iroh::SecretKey::from_bytes(&seed).public())
 }
 
 /// Whose place a handshake takes.

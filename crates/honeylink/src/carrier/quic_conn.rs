@@ -73,6 +73,15 @@ impl QuicConn {
         self.inner.max_datagram_size().unwrap_or(0)
     }
 
+    pub(super) fn heard(&self) -> u64 {
+        self.inner.stats().udp_rx.datagrams
+    }
+
+    /// See [`super::punched::preference`].
+    pub(super) fn pins_a_relay(&self) -> bool {
+        self.inner.paths().iter().any(|path| path.is_selected() && path.is_relay())
+    }
+
     pub(super) fn packets(&self) -> (u64, u64) {
         let paths = self.inner.paths();
         let path = paths.iter().find(iroh::endpoint::Path::is_selected).or_else(|| paths.iter().next());

@@ -171,6 +171,7 @@ pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
         lost = conn.closed() => lost,
         () = inner.watch_ways(&conn) => ConnLost::ByUs,
         () = inner.keep_punching(&conn) => ConnLost::ByUs,
+        () = inner.watch_silence(&conn) => ConnLost::ByUs,
         () = conn.gate().run(&conn) => ConnLost::ByUs,
         () = inner.stop.cancelled() => {
             // The links are still saying goodbye on this connection; it is closed after them.

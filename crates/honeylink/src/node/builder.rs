@@ -408,6 +408,7 @@ impl NodeBuilder {
         inner.tasks.spawn(inner.clone().announce_desk());
         inner.tasks.spawn(inner.clone().watch_nearby());
         inner.tasks.spawn(inner.clone().watch_nat());
+        inner.tasks.spawn(inner.clone().keep_relays());
         inner.tasks.spawn(inner.clone().observe());
         if let Some(mesh) = mesh {
             inner.tasks.spawn(inner.clone().keep_mesh(mesh.shared.clone()));

@@ -5,6 +5,7 @@ mod accept;
 mod builder;
 mod climb;
 mod dial;
+mod failover;
 mod listen;
 mod mesh;
 mod nat;

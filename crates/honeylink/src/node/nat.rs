@@ -484,7 +484,7 @@ impl Inner {
 }
 
 /// Whether the connection's bytes are passed on by somebody else.
-fn is_passed_on(conn: &Conn) -> bool {
+pub(super) fn is_passed_on(conn: &Conn) -> bool {
     conn.paths().first().is_some_and(|path| !path.rung.is_direct())
 }
 

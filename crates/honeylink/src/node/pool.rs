@@ -79,6 +79,11 @@ impl Pool {
         conns.iter().rev().map(|e| &e.conn).find(|c| c.lost().is_none()).cloned()
     }
 
+    /// Whether this is the connection that new streams to its peer go to.
+    pub(crate) fn is_current(&self, conn: &Conn) -> bool {
+        self.current(&conn.peer()).is_some_and(|current| current.is(conn))
+    }
+
     /// The lock that lets one task dial `peer` at a time.
     pub(crate) fn dialling(&self, peer: DeviceId) -> Arc<AsyncMutex<()>> {
         self.peers().entry(peer).or_default().dialling.clone()

@@ -9,7 +9,7 @@
 //! - to the selected path alone as soon as one is.
 //!
 //! So a relay is not selected as long as nothing better was: it carries the connection all the same, since QUIC uses a
-//! backup path where there is no other. And a hole that died stays selected while the relay carries on: nothing is sent
+//! backup path where there is no other, and when it dies the device can be dialled at another (`node::failover`). And a hole that died stays selected while the relay carries on: nothing is sent
 //! through it (its path is closed), but the hole's successor, which has the same address, can be dialled. That would leave
 //! other new connections to that device without a first packet, so it is done only while there is one connection.
 
