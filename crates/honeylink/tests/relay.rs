@@ -134,6 +134,8 @@ async fn when_the_relay_of_a_link_dies_it_goes_on_through_another_and_nothing_is
             if number == MESSAGES / 4 {
                 // At once and without a word to the devices' connection.
                 dying.take().unwrap().shutdown().await;
+                // It goes down with the connection, and out again on the next.
+                here.ping(PATIENCE).await.unwrap();
             }
             here.send(number.to_be_bytes().to_vec()).await.unwrap();
             assert_eq!(&here.recv().await.unwrap()[..], number.to_be_bytes());

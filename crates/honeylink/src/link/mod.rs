@@ -252,7 +252,8 @@ impl Link {
         self.shared().conn().map(|conn| conn.gate().events())
     }
 
-    /// Measures one round trip through the link's session.
+    /// Measures one round trip through the link's session. One that is under way when its connection is lost goes out again
+    /// on the next one; its time is from the first.
     ///
     /// # Errors
     /// [`PingError::Timeout`] after `timeout`, or [`PingError::Closed`].

@@ -490,16 +490,22 @@ impl LinkShared {
         let measured = async {
             let nonce = self.next_ping.fetch_add(1, Ordering::Relaxed);
             let _forget = ForgetPing { shared: self, nonce };
-            let answered = loop {
+            let mut sent = None;
+            loop {
                 self.active_conn().await?;
-                if let Some(answered) = self.begin_ping(nonce) {
-                    break answered;
+                let mut state = self.watch_state();
+                let Some(answered) = self.begin_ping(nonce) else { continue };
+                let sent = *sent.get_or_insert_with(tokio::time::Instant::now);
+                self.wake_writer.notify_one();
+                tokio::select! {
+                    biased;
+                    answered = answered => {
+                        return answered.map(|()| sent.elapsed()).map_err(|_| PingError::Closed(self.why_closed()));
+                    }
+                    // Pings are not kept for a new connection, as messages are: this one goes out again there.
+                    _ = state.changed() => {}
                 }
-            };
-            let sent = tokio::time::Instant::now();
-            self.wake_writer.notify_one();
-            answered.await.map_err(|_| PingError::Closed(self.why_closed()))?;
-            Ok(sent.elapsed())
+            }
         };
         let left = timeout.saturating_sub(started.elapsed());
         tokio::time::timeout(left, measured).await.unwrap_or(Err(PingError::Timeout(timeout)))
