@@ -38,13 +38,35 @@ fn ask(cable: &Cable, seconds: Duration) -> Result<f64, Trouble> {
         client.args(["-c", THERE, "-J", "-t", &seconds.as_secs().to_string()]);
         client.args(["-O", &WARM_UP.as_secs().to_string(), "--connect-timeout", "2000"]);
         let output = client.stdin(Stdio::null()).output()?;
-        // Its exit code says nothing when it answers in JSON.
         answer = serde_json::from_slice(&output.stdout)?;
-        if let Some(rate) = answer.pointer("/end/sum_received/bits_per_second").and_then(Value::as_f64) {
-            return Ok(rate * 1e-6);
+        if let Some(rate) = rate_mbit_per_s(&answer) {
+            return Ok(rate);
         }
         // The server may not listen yet.
         std::thread::sleep(Duration::from_millis(50));
     }
     Err(format!("iperf3 says no rate: {}", answer.pointer("/error").unwrap_or(&answer)).into())
+}
+
+/// What the receiver got, megabits a second. Answering in JSON it ends with success also where it could not connect, or was
+/// cut off half way: then it says `error`, and what rate there may be is no measurement.
+fn rate_mbit_per_s(answer: &Value) -> Option<f64> {
+    let rate = answer.pointer("/end/sum_received/bits_per_second").and_then(Value::as_f64);
+    rate.filter(|rate| answer.get("error").is_none() && *rate > 0.0).map(|rate| rate * 1e-6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_names_an_error_is_no_rate() {
+        let done = |more: &str| {
+            let text = format!(r#"{{"end": {{"sum_received": {{"bits_per_second": 9.5e7}}}}{more}}}"#);
+            serde_json::from_str::<Value>(&text).unwrap()
+        };
+        assert_eq!(rate_mbit_per_s(&done("")), Some(95.0));
+        assert_eq!(rate_mbit_per_s(&done(r#", "error": "control socket has closed unexpectedly""#)), None);
+        assert_eq!(rate_mbit_per_s(&serde_json::json!({"error": "unable to connect to server"})), None);
+    }
 }

@@ -1,10 +1,10 @@
-//! Q1, Q1b, Q1k, Q2: one ping among streams that always send.
+//! Q1, Q1b, Q1k, Q1s, Q2: one ping among streams that always send.
 
 use std::time::Duration;
 
 use super::peers::{Devices, Load};
 use super::rival;
-use super::rows::{MBIT_PER_S, Who, may_not, once, runs};
+use super::rows::{Who, may_not, once, runs};
 use crate::Trouble;
 use crate::pairs::{median, quantile};
 use crate::report::Finding;
@@ -21,8 +21,17 @@ const PER_MILLE_FROM: usize = 10_000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Beside {
     pub(crate) streams: usize,
+    pub(crate) mbit_per_s: u32,
     pub(crate) buffer_ms: u32,
     pub(crate) both_ways: bool,
+}
+
+/// Whose turn it is.
+#[derive(Clone, Copy, Debug)]
+enum Turn {
+    Ours,
+    Raw,
+    Zenoh,
 }
 
 /// What the runs of one side came to.
@@ -54,16 +63,27 @@ pub(crate) fn beside(scale: &Scale, beside: Beside) -> Result<Finding, Trouble> 
     if let Some(skipped) = may_not() {
         return Ok(skipped);
     }
-    let devices = Devices::new(MBIT_PER_S, beside.buffer_ms)?;
+    let devices = Devices::new(beside.mbit_per_s, beside.buffer_ms)?;
     let (pings, of_peers) = (scale.samples(PINGS), scale.samples(PINGS_OF_PEERS));
     let load = |pings| Load { both_ways: beside.both_ways, ..Load::equals(beside.streams, pings) };
     let alone = once(Who::Ours, &devices, &Load::equals(0, of_peers), |_, _| Ok(()))?;
     let (mut ours, mut raw, mut zenoh) = (Side::default(), Side::default(), Side::default());
-    for _ in 0..runs(scale) {
-        ours.add(once(Who::Ours, &devices, &load(pings), |_, _| Ok(()))?);
-        raw.add(once(Who::Raw, &devices, &load(of_peers), |_, _| Ok(()))?);
-        if let Some(program) = scale.zenoh.as_ref().filter(|_| beside.fits_zenoh()) {
-            zenoh.add(rival::run(program, &devices, &[beside.streams], of_peers, Duration::ZERO)?);
+    let rival = scale.zenoh.as_ref().filter(|_| beside.fits_zenoh());
+    for nth in 0..runs(scale) {
+        let mut sides = [Turn::Ours, Turn::Raw, Turn::Zenoh];
+        // There and back again: what drifts favours nobody.
+        if nth % 2 == 1 {
+            sides.reverse();
+        }
+        for side in sides {
+            match (side, rival) {
+                (Turn::Ours, _) => ours.add(once(Who::Ours, &devices, &load(pings), |_, _| Ok(()))?),
+                (Turn::Raw, _) => raw.add(once(Who::Raw, &devices, &load(of_peers), |_, _| Ok(()))?),
+                (Turn::Zenoh, None) => {}
+                (Turn::Zenoh, Some(program)) => {
+                    zenoh.add(rival::run(program, &devices, &[beside.streams], of_peers, Duration::ZERO)?);
+                }
+            }
         }
     }
     let mut facts = vec![
@@ -91,6 +111,6 @@ pub(crate) fn beside(scale: &Scale, beside: Beside) -> Result<Finding, Trouble> 
 impl Beside {
     /// Its side of the load has a thread for each stream and sends one way.
     fn fits_zenoh(self) -> bool {
-        !self.both_ways && self.streams < 200
+        !self.both_ways && self.streams < 200 && self.mbit_per_s >= 100
     }
 }

@@ -8,7 +8,7 @@
 //! rival    the same load over Zenoh, by a program of its own
 //! iperf    what TCP gets on the same cable
 //! rows     the figures
-//! latency  Q1, Q1b, Q1k, Q2
+//! latency  Q1, Q1b, Q1k, Q1s, Q2
 //! shares   Q3, Q4
 //! steps    Q6
 //! speed    Q5, T1, T2, T3

@@ -25,7 +25,7 @@ const RUNS: usize = 3;
 const NEEDS: &str = "needs root, network namespaces and tc";
 
 /// The cable most rows have: a buffer of 10 ms.
-const SHORT: Beside = Beside { streams: CROWD, buffer_ms: 10, both_ways: false };
+const SHORT: Beside = Beside { streams: CROWD, mbit_per_s: MBIT_PER_S, buffer_ms: 10, both_ways: false };
 
 pub(crate) const FIGURES: &[Figure] = &[
     Figure {
@@ -51,6 +51,15 @@ pub(crate) const FIGURES: &[Figure] = &[
         peer: None,
         bar: Bar::AtMost(12.0),
         measure: |scale| beside(scale, Beside { streams: 999, ..SHORT }),
+    },
+    Figure {
+        id: "Q1s",
+        what: "the same at 10 Mbit/s with a buffer of 100 ms, p99",
+        unit: "ms",
+        peer: None,
+        // A full packet takes 1.2 ms there.
+        bar: Bar::AtMost(20.0),
+        measure: |scale| beside(scale, Beside { mbit_per_s: 10, buffer_ms: 100, ..SHORT }),
     },
     Figure {
         id: "Q2",
