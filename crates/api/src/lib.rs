@@ -26,6 +26,7 @@ mod nearby;
 mod pairing;
 mod path;
 mod peers;
+mod policy;
 pub mod routes;
 mod status;
 mod transfer;
@@ -43,10 +44,11 @@ pub use mesh::{
 pub use nearby::{NearbyDevice, NearbyEvent, Trust};
 pub use pairing::{PairAnswer, PairEvent, PairJoin, PairOpen, PairOutcome, SasEmoji};
 pub use path::{
-    PathChange, PathInfo, PathReport, PingEvent, PingRequest, PingSummary, RoundTrips, Rung, SpeedReport,
-    SpeedRequest, StreamClass, Streams,
+    PathChange, PathInfo, PathReport, PingEvent, PingRequest, PingSummary, RoundTrips, Rung, SpeedBack,
+    SpeedReport, SpeedRequest, StreamClass, Streams,
 };
 pub use peers::{Grant, GrantsChange, Peer, PeerChange};
+pub use policy::{OpenStream, Policy, PolicyApplied, PolicyApply, PolicyOnLink, PolicyTakenBack};
 pub use status::{
     Health, Mode, NatSummary, Phase, RelayStatus, ShutdownEvent, ShutdownRequest, Status, Subsystem,
     SubsystemState,

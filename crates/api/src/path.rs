@@ -113,6 +113,12 @@ pub struct Streams {
     pub datagrams_lost: u64,
     /// By class: `realtime`, `interactive`, `bulk`.
     pub classes: Vec<StreamClass>,
+    /// Those that are open and sent something, the busiest first; at most 256.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub open: Vec<crate::OpenStream>,
+    /// Policies that are not in force because the other device did not agree.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub taken_back: Vec<crate::PolicyTakenBack>,
 }
 
 /// The streams of one class, those that are over included.
@@ -178,8 +184,24 @@ pub struct SpeedReport {
     pub added_ms: f64,
     /// `A+`, `A`, `B`, `C`, `D` or `F`, by what is added.
     pub grade: String,
+    /// The same with the way back full; absent in answers of older nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub back: Option<SpeedBack>,
     /// The way.
     pub path: Option<PathInfo>,
+}
+
+/// What a measurement of the way back came to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SpeedBack {
+    /// Bytes a second from the device.
+    pub bytes_per_s: u64,
+    /// Round trips while the way back was full.
+    pub loaded: RoundTrips,
+    /// What the full way back adds, in milliseconds.
+    pub added_ms: f64,
+    /// Its grade.
+    pub grade: String,
 }
 
 /// Round trips in milliseconds, application to application.

@@ -30,11 +30,13 @@
 //! | `GET /v1/mesh/radios` | | list of [`MeshRadio`](crate::MeshRadio) |
 //! | `GET /v1/mesh/trace/{peer}` | | [`MeshTrace`](crate::MeshTrace) |
 //! | `POST /v1/mesh/announce` | | [`MeshAnnounced`](crate::MeshAnnounced) |
+//! | `GET /v1/policies` | | list of [`Policy`](crate::Policy) |
+//! | `POST /v1/policies/apply` | [`PolicyApply`](crate::PolicyApply) | [`PolicyApplied`](crate::PolicyApplied) |
 //! | `POST /v1/ping` | [`PingRequest`](crate::PingRequest) | lines of [`PingEvent`](crate::PingEvent) |
 //! | `POST /v1/speed` | [`SpeedRequest`](crate::SpeedRequest) | [`SpeedReport`](crate::SpeedReport), after the time asked for |
 //! | `GET /healthz` | | [`Health`](crate::Health), with status 503 if a part does not work |
 //! | `GET /metrics` | | Prometheus text format 0.0.4 |
-//! | `GET /v1/pipe/{peer}` | upgrade `honeylink-pipe`, then bytes | [`PIPE_RECEIPT`], or [`PIPE_BROKEN`] and [`ErrorBody`](crate::ErrorBody) |
+//! | `GET /v1/pipe/{peer}?policy=` | upgrade `honeylink-pipe`, then bytes | [`PIPE_RECEIPT`], or [`PIPE_BROKEN`] and [`ErrorBody`](crate::ErrorBody) |
 //! | `GET /v1/pipe-listen?peer=` | upgrade `honeylink-pipe`, at the end [`PIPE_RECEIPT`] | blocks: length as `u32` big-endian, bytes; length 0 ends |
 
 /// Own status.
@@ -79,6 +81,10 @@ pub const MESH_ANNOUNCE: &str = "/v1/mesh/announce";
 pub const HEALTHZ: &str = "/healthz";
 /// What there is to measure; also at the address of `metrics.listen`.
 pub const METRICS: &str = "/metrics";
+/// The policies there are.
+pub const POLICIES: &str = "/v1/policies";
+/// Lets what is being sent to a device follow a policy.
+pub const POLICIES_APPLY: &str = "/v1/policies/apply";
 /// Measures round trips.
 pub const PING: &str = "/v1/ping";
 /// Measures the rate to a device, and latency with and without load.

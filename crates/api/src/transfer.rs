@@ -80,6 +80,10 @@ pub struct SendRequest {
     /// Name, id or unambiguous id prefix. Absent: make a one-time code and serve whoever brings it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<String>,
+    /// The policy to send by, which the other device must acknowledge; only with `to`. Absent: the configured one, if there is
+    /// one, which it need not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// Body of `POST /v1/receive`. Dropping the answer stops receiving.
@@ -136,6 +140,9 @@ pub struct TransferOutcome {
     /// Where the files are now, on the receiving side.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub saved: Vec<String>,
+    /// Sending: the policy it went by at last; absent if none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
     /// What the sender should know: entries that were skipped or renamed, as sentences.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,

@@ -144,6 +144,7 @@ fn a_transfer_ends_with_the_promised_names() {
         path: Some(path()),
         blake3: Some("cd".into()),
         saved: Vec::new(),
+        policy: None,
         notes: Vec::new(),
         error: Some(ErrorBody::new(ErrorCode::Declined, "studio said no")),
     };
@@ -300,4 +301,55 @@ fn exit_codes_are_the_published_ones() {
     for (code, number) in table {
         assert_eq!(code.exit().number(), number, "{code:?}");
     }
+}
+
+#[test]
+fn policies_and_open_streams_have_the_promised_names() {
+    let policy = Policy {
+        name: "film".into(),
+        from: "/home/a/.local/share/honeylink/policies/film.toml".into(),
+        class: "interactive".into(),
+        priority: 5,
+        weight: 8,
+        rate_min_bytes_per_s: Some(6),
+        rate_max_bytes_per_s: None,
+        deadline_ms: Some(500),
+        queue_bytes_max: 4,
+        fec: "auto".into(),
+        default_of: vec!["send".into()],
+    };
+    let json = concat!(
+        r#"{"name":"film","from":"/home/a/.local/share/honeylink/policies/film.toml","class":"interactive","priority":5,"#,
+        r#""weight":8,"rate_min_bytes_per_s":6,"deadline_ms":500,"queue_bytes_max":4,"fec":"auto","default_of":["send"]}"#
+    );
+    pin(&policy, json);
+    let why = Some("the other device did not answer within 5 s".into());
+    let links = vec![PolicyOnLink { verb: "send".into(), ok: false, why }];
+    pin(
+        &PolicyApplied { ok: false, policy, peer: "ab".into(), name: "studio".into(), links },
+        &format!(
+            r#"{{"ok":false,"policy":{json},"peer":"ab","name":"studio","links":[{}]}}"#,
+            r#"{"verb":"send","ok":false,"why":"the other device did not answer within 5 s"}"#
+        ),
+    );
+    pin(
+        &OpenStream {
+            peer: Some("studio".into()),
+            verb: "send".into(),
+            policy: Some("film".into()),
+            class: "interactive".into(),
+            priority: 5,
+            weight: 8,
+            bytes_sent: 9,
+            ..OpenStream::default()
+        },
+        concat!(
+            r#"{"peer":"studio","verb":"send","policy":"film","class":"interactive","priority":5,"weight":8,"#,
+            r#""bytes_sent":9,"bytes_per_s":0,"queued_bytes":0}"#
+        ),
+    );
+    pin(
+        &PolicyTakenBack { peer: None, verb: "chat".into(), policy: "iot".into(), why: "refused".into() },
+        r#"{"verb":"chat","policy":"iot","why":"refused"}"#,
+    );
 }

@@ -100,6 +100,7 @@ pub(crate) enum Verb {
     Ping(commands::ping::Args),
     Speed(commands::speed::Args),
     Path(commands::path::Args),
+    Policy(commands::policy::Args),
     Mesh(commands::mesh::Args),
     Doctor(commands::doctor::Args),
     #[cfg(feature = "relay-server")]

@@ -15,6 +15,7 @@ mod failure;
 mod input;
 mod logging;
 mod output;
+mod policies;
 mod signals;
 
 use clap::Parser as _;
@@ -83,6 +84,7 @@ async fn run(cli: Cli) -> app::Outcome {
         #[cfg(feature = "relay-server")]
         Verb::Relay(args) => commands::relay::run(&app, args).await,
         Verb::Speed(args) => commands::speed::run(&app, args).await,
+        Verb::Policy(args) => commands::policy::run(&app, args).await,
         Verb::Path(args) => commands::path::run(&app, args).await,
         Verb::Mesh(args) => commands::mesh::run(&app, args).await,
         Verb::Config(args) => commands::config::run(&app, args),

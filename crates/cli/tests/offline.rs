@@ -64,7 +64,8 @@ fn mistakes_in_settings_are_usage_errors_with_place_and_advice() {
     let anna = device();
     anna.run(&["config", "set", "node.prot", "1"]).exits(2).says("did you mean \"port\"?");
     anna.run(&["config", "set", "node.port", "70000"]).exits(2).says("from 0 to 65535");
-    anna.run(&["config", "get", "prot"]).exits(2);
+    anna.run(&["config", "get", "prot"]).exits(2).says("section.key");
+    anna.run(&["config", "get", "port"]).exits(2).says("did you mean \"node.port\"?");
     std::fs::create_dir_all(anna.home()).unwrap();
     std::fs::write(anna.home().join("config.toml"), "[node]\nreach = \"galaxy\"\n").unwrap();
     for verb in [&["config", "check"][..], &["up"], &["nearby"]] {
@@ -105,6 +106,9 @@ fn every_verb_has_help_that_fits_a_terminal() {
         "pipe",
         "ping",
         "path",
+        "policy",
+        "speed",
+        "doctor",
         "mesh",
         "config",
         "logs",

@@ -178,6 +178,36 @@ async fn a_policy_is_agreed_and_followed_live(Pair { ours, theirs, .. }: &Pair) 
     assert!(asked(changed.options) && !asked(policy.options), "the open stream followed");
 }
 
+async fn everything_of_a_link_follows_a_policy(Pair { ours, theirs, .. }: &Pair) {
+    let stream = soon("open", ours.open_stream(Class::Bulk)).await.unwrap();
+    let (flow, _taken) =
+        tokio::join!(ours.open_datagrams(Class::Realtime, FecChoice::Off), theirs.accept_datagrams());
+    let following = |name: &str| {
+        let streams = ours.traffic().unwrap().streams;
+        let follow = streams.into_iter().filter(|stream| stream.policy.as_deref() == Some(name));
+        let mut follow: Vec<_> = follow.map(|stream| (stream.messages, stream.options)).collect();
+        follow.sort_by_key(|(messages, _)| *messages);
+        follow
+    };
+    let policy = Preset::Iot.policy();
+    soon("follow", ours.follow_policy(policy.clone())).await.unwrap();
+    assert_eq!(
+        following("iot"),
+        [(false, policy.options), (true, policy.options)],
+        "its stream and its messages"
+    );
+    assert_eq!(ours.followed_policy(), Some(policy.clone()));
+    let mut changed = policy.clone();
+    changed.options.weight = Weight::new(33).unwrap();
+    soon("apply", ours.apply_policy(changed.clone())).await.unwrap();
+    assert_eq!(following("iot"), [(false, changed.options), (true, changed.options)], "and when it changes");
+    soon("follow", ours.follow_policy(Preset::File.policy())).await.unwrap();
+    assert_eq!((following("iot").len(), following("file").len()), (0, 2), "and when another takes its place");
+    ours.send("still in order").await.unwrap();
+    assert_eq!(soon("a message", theirs.recv()).await.unwrap(), "still in order");
+    drop((stream, flow));
+}
+
 /// A guarantee is refused when it does not fit what the path was seen to carry. Only QUIC's paths have a rate.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guarantee_beyond_the_link_is_refused_once_the_link_is_known() {
@@ -223,4 +253,5 @@ on_every_carrier!(
     a_late_datagram_is_dropped_and_counted,
     a_full_queue_warns_and_then_refuses,
     a_policy_is_agreed_and_followed_live,
+    everything_of_a_link_follows_a_policy,
 );

@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use honeylink::services::chat::ChatError;
 use honeylink::services::files::{self, Accept, Done, Ended, FileEvent, Policy};
-use honeylink::services::{Chat, Files, Pipes};
+use honeylink::services::{Chat, Files, Pipes, PolicyChoice};
 use honeylink::store::chat::MessageState;
 use honeylink::store::transfers::{Direction, TransferId, TransferState};
 use honeylink::transfer::{Durability, Handle, Offer};
-use honeylink::{Class, Link, MemoryNetwork, Node, Stream, testing};
+use honeylink::{
+    Class, Link, MemoryNetwork, Node, Policy as QosPolicy, Preset, Stream, StreamOptions, testing,
+};
 use honeylink_core::transfer::frame::{HEADER_BYTES, Header, Message};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
     match tokio::time::timeout(PATIENCE, future).await {
@@ -182,6 +184,76 @@ async fn a_connection_cut_in_the_middle_costs_time_and_nothing_else() {
     assert!(done(&ended).bytes_kept > 0, "the last attempt began in the middle");
     soon("cuts", cutting).await.unwrap();
     assert_eq!(std::fs::read(into.path().join("film.mkv")).unwrap(), std::fs::read(&paths[0]).unwrap());
+}
+
+/// A policy with a cap, bytes a second.
+fn capped(name: &str, rate_max: u64) -> QosPolicy {
+    QosPolicy {
+        name: name.into(),
+        options: StreamOptions { rate_max: Some(rate_max), ..Class::Bulk.into() },
+        ..Preset::File.policy()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transfer_goes_by_its_policy_and_by_another_from_the_moment_it_is_applied_even_after_a_cut() {
+    let (from, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let network = MemoryNetwork::new();
+    let a = Node::builder().name("a").memory(&network).build().await.unwrap();
+    let b = Node::builder().name("b").memory(&network).build().await.unwrap();
+    testing::introduce(&a, &b).unwrap();
+    let at_a = Files::start(&a, policy(from.path(), Accept::Nothing)).unwrap();
+    let _at_b = Files::start(&b, policy(into.path(), Accept::Everything)).unwrap();
+    // At the first cap alone it would take minutes, which the test does not wait.
+    let paths = [file(from.path(), "film.mkv", 8 << 20)];
+    let (slow, fast) = (capped("slow", 100_000), capped("fast", 4_000_000));
+    let choice = PolicyChoice { policy: slow, insist: true };
+    let handle = Handle::new();
+    let mut progress = handle.progress();
+    let (changing, ids) = (a.clone(), (a.id(), b.id()));
+    let change = tokio::spawn(async move {
+        progress.wait_for(|p| p.bytes_done > 0).await.unwrap();
+        let by = |name: &str| {
+            let traffic = changing.traffic();
+            traffic.iter().flat_map(|(_, to)| &to.streams).any(|s| s.policy.as_deref() == Some(name))
+        };
+        assert!(by("slow"));
+        let others = changing.follow_policy(&ids.1, &fast, |protocol, _| protocol == "other/1").await;
+        assert_eq!(others, [], "no link of that protocol is open");
+        let steered =
+            changing.follow_policy(&ids.1, &fast, |protocol, ours| protocol == files::PROTOCOL && ours);
+        assert_eq!(steered.await.into_iter().map(|link| link.result).collect::<Vec<_>>(), [Ok(())]);
+        assert!(by("fast") && !by("slow"));
+        assert_eq!(changing.link_policies(&ids.1)[0].follows.as_ref(), Some(&fast));
+        let mark = progress.borrow_and_update().bytes_done + (1 << 20);
+        progress.wait_for(|p| p.bytes_done >= mark).await.unwrap();
+        network.sever(ids.0, ids.1);
+    });
+    let ended = soon("send", at_a.send_under("b", &paths, Some(choice), handle)).await.unwrap();
+    soon("change", change).await.unwrap();
+    let by = done(&ended).policy.as_ref().unwrap();
+    assert_eq!((by.followed.as_deref(), &by.taken_back), (Some("fast"), &None));
+    assert_eq!(std::fs::read(into.path().join("film.mkv")).unwrap(), std::fs::read(&paths[0]).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_of_chat_go_by_the_policy_of_the_node() {
+    let (a, b) = friends().await;
+    let (at_a, _at_b) = (Chat::start(&a).unwrap(), Chat::start(&b).unwrap());
+    at_a.set_policy(Some(Preset::Iot.policy()));
+    soon("send", at_a.send("b", "hello")).await.unwrap();
+    let by_iot = || {
+        let traffic = a.traffic();
+        let mut streams = traffic.iter().flat_map(|(_, to)| &to.streams);
+        streams.any(|stream| stream.messages && stream.policy.as_deref() == Some("iot"))
+    };
+    let followed = async {
+        while !by_iot() {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon("agreed", followed).await;
+    soon("send", at_a.send("b", "hello again")).await.unwrap();
 }
 
 /// A stream on which a test says what no honest sender would.

@@ -98,7 +98,7 @@ pub(crate) fn run(app: &App, args: Args) -> Outcome {
             if app.out.json { app.out.json(&shown)? } else { app.out.line(&shown)? }
         }
         Action::Check => {
-            app.config()?;
+            crate::policies::ready(&app.home, &app.config()?)?;
             app.out.note("the configuration is fine");
             if app.out.json {
                 app.out.json(&serde_json::json!({ "ok": true }))?;

@@ -16,6 +16,7 @@ pub(crate) mod pair;
 pub(crate) mod path;
 pub(crate) mod ping;
 pub(crate) mod pipe;
+pub(crate) mod policy;
 pub(crate) mod receive;
 #[cfg(feature = "relay-server")]
 pub(crate) mod relay;
@@ -27,7 +28,7 @@ pub(crate) mod status;
 pub(crate) mod transfers;
 pub(crate) mod up;
 
-use honeylink_api::{PathInfo, StreamClass, Streams, Trust};
+use honeylink_api::{OpenStream, PathInfo, StreamClass, Streams, Trust};
 
 use crate::output::{text, units};
 
@@ -57,11 +58,64 @@ fn describe_streams(streams: &Streams) -> Vec<String> {
             streams.carries_bytes_per_s.map(|rate| format!(" of {}", units::rate(rate))).unwrap_or_default();
         lines.push(format!("{}{of} reserved", units::rate(streams.reserved_bytes_per_s)));
     }
+    lines.extend(describe_open(streams));
     if streams.datagrams_repaired + streams.datagrams_lost > 0 {
         let (repaired, lost) = (streams.datagrams_repaired, streams.datagrams_lost);
         lines.push(format!("{repaired} of {} lost datagrams repaired", repaired + lost));
     }
     lines
+}
+
+/// Streams shown of those that are open.
+const OPEN_SHOWN: usize = 8;
+
+/// What is being sent now and by which policy, busiest first, and the policies that are not in force:
+/// `send to studio by media-8k (priority 5, weight 8, at least 6.2 MB/s), 12 MiB sent, 5.0 MB/s`.
+fn describe_open(streams: &Streams) -> Vec<String> {
+    let worth = |stream: &&OpenStream| {
+        let speaks = !stream.messages || stream.verb == "chat";
+        let moves = stream.bytes_per_s > 0 || stream.queued_bytes > 0;
+        stream.verb != "ping" && speaks && (moves || stream.policy.is_some())
+    };
+    let shown: Vec<&OpenStream> = streams.open.iter().filter(worth).collect();
+    let mut lines: Vec<String> =
+        shown.iter().take(OPEN_SHOWN).map(|stream| describe_stream(stream)).collect();
+    if shown.len() > OPEN_SHOWN {
+        lines.push(format!("and {} more", units::count((shown.len() - OPEN_SHOWN) as u64, "open stream")));
+    }
+    for back in &streams.taken_back {
+        let to = back.peer.as_ref().map(|peer| format!(" to {}", text::name(peer))).unwrap_or_default();
+        lines.push(format!(
+            "{}{to} not by {}: {}",
+            text::clean(&back.verb, 63),
+            text::clean(&back.policy, 63),
+            text::clean(&back.why, 300)
+        ));
+    }
+    lines
+}
+
+fn describe_stream(stream: &OpenStream) -> String {
+    let to = stream.peer.as_ref().map(|peer| format!(" to {}", text::name(peer))).unwrap_or_default();
+    let by = stream
+        .policy
+        .as_ref()
+        .map_or_else(|| "by no policy".to_owned(), |policy| format!("by {}", text::clean(policy, 63)));
+    let rate = |rate: Option<u64>, word: &str| rate.map(|rate| format!(", {word} {}", units::rate(rate)));
+    let mut line = format!(
+        "{}{to} {by} (priority {}, weight {}{}{}), {} sent, {}",
+        text::clean(&stream.verb, 63),
+        stream.priority,
+        stream.weight,
+        rate(stream.rate_min_bytes_per_s, "at least").unwrap_or_default(),
+        rate(stream.rate_max_bytes_per_s, "at most").unwrap_or_default(),
+        units::bytes(stream.bytes_sent),
+        units::rate(stream.bytes_per_s)
+    );
+    if stream.queued_bytes > 0 {
+        line += &format!(", {} queued", units::bytes(stream.queued_bytes));
+    }
+    line
 }
 
 fn describe_class(class: &StreamClass) -> String {

@@ -11,7 +11,8 @@ const EXAMPLES: &str = "\
 Examples:
   honeylink devices grant laptop pipe=yes     there, once: allow it
   honeylink pipe --listen > notes.tar         there
-  tar c ~/notes | honeylink pipe studio       here";
+  tar c ~/notes | honeylink pipe studio       here
+  tar c ~/notes | honeylink pipe studio --policy file    after everything that is more urgent";
 
 /// Pipe stdin to a paired device's stdout
 ///
@@ -26,6 +27,9 @@ pub(crate) struct Args {
     /// Wait for a pipe and print what comes
     #[arg(long, short)]
     listen: bool,
+    /// Send by this policy, which the other device must acknowledge; `honeylink policy list` shows them
+    #[arg(long, value_name = "NAME", conflicts_with = "listen")]
+    policy: Option<String>,
 }
 
 pub(crate) async fn run(app: &App, args: Args) -> Outcome {
@@ -37,7 +41,13 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
                 "honeylink pipe PEER to send, honeylink pipe --listen to take",
             ));
         }
-        (Some(peer), false) => routes::below(routes::PIPE, &[peer]),
+        (Some(peer), false) => {
+            let path = routes::below(routes::PIPE, &[peer]);
+            match &args.policy {
+                Some(policy) => routes::with_query(&path, "policy", policy),
+                None => path,
+            }
+        }
         (None, true) => routes::PIPE_LISTEN.to_owned(),
         (Some(peer), true) => routes::with_query(routes::PIPE_LISTEN, "peer", peer),
     };

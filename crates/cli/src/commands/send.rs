@@ -15,6 +15,8 @@ const EXAMPLES: &str = "\
 Examples:
   honeylink send photo.jpg --to studio          to a paired device
   honeylink send ~/holiday notes.txt --to 3f2a  folders too; names and id prefixes work
+  honeylink send film.mkv --to tv --policy media-8k
+                                                ahead of other files, at a guaranteed rate
   honeylink send big.iso                        no pairing: shows a one-time code; on the other machine
                                                 of the same network: honeylink receive CODE
 
@@ -33,6 +35,9 @@ pub(crate) struct Args {
     /// The device: name, id or unambiguous id prefix
     #[arg(long, value_name = "PEER")]
     to: Option<String>,
+    /// Send by this policy, which the other device must acknowledge; `honeylink policy list` shows them
+    #[arg(long, value_name = "NAME", requires = "to")]
+    policy: Option<String>,
     /// Do not draw the QR
     #[arg(long)]
     no_qr: bool,
@@ -47,7 +52,7 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
             Failure::new(ErrorCode::BadRequest, format!("{} is not UTF-8", PathBuf::from(path).display()))
         })?);
     }
-    let request = SendRequest { paths, to: args.to.clone() };
+    let request = SendRequest { paths, to: args.to.clone(), policy: args.policy.clone() };
     app.with_node(async |client| follow(app, &args, client.stream(routes::SEND, &request).await?).await).await
 }
 
@@ -125,6 +130,9 @@ pub(super) fn finish(app: &App, outcome: &TransferOutcome) -> Outcome {
         app.out.line(&format!("blake3 {}", text::clean(hash, 64)))?;
     }
     app.out.line(&format!("path   {}", describe_path(outcome.path.as_ref())))?;
+    if let Some(policy) = &outcome.policy {
+        app.out.line(&format!("policy {}", text::clean(policy, 63)))?;
+    }
     for note in &outcome.notes {
         app.out.note(&text::clean(note, 1_000));
     }

@@ -177,7 +177,7 @@ pub(super) fn find_key(name: &str) -> Result<&'static Key, ProblemKind> {
         return Ok(key);
     }
     match name.split_once('.') {
-        None => Err(ProblemKind::Assignment { text: name.to_owned() }),
+        None => Err(ProblemKind::Name { name: name.to_owned() }),
         Some((section, leaf)) if schema::sections().contains(&section) => {
             Err(ProblemKind::Key { section: section.to_owned(), leaf: leaf.to_owned() })
         }

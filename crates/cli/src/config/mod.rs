@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use edit::{EditError, set, unset};
 pub(crate) use layers::{Origin, Resolved, Sources, resolve};
-pub(crate) use problem::{Problem, ProblemKind};
+pub(crate) use problem::{Problem, ProblemKind, meant};
 pub(crate) use radio::{Radio, band_name};
 
 /// Every setting, with its default. See [`schema`] for what each means.
@@ -35,6 +35,7 @@ pub(crate) struct Config {
     pub(crate) node: Node,
     pub(crate) discovery: Discovery,
     pub(crate) transfer: Transfer,
+    pub(crate) policy: Policy,
     pub(crate) session: Session,
     pub(crate) nat: Nat,
     pub(crate) mesh: Mesh,
@@ -100,6 +101,15 @@ impl Default for Transfer {
     fn default() -> Self {
         Self { into: PathBuf::new(), accept: "ask".to_owned() }
     }
+}
+
+/// `[policy]`: by which policy each verb sends unless told otherwise.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Policy {
+    pub(crate) send: String,
+    pub(crate) pipe: String,
+    pub(crate) chat: String,
 }
 
 /// `[session]`

@@ -27,6 +27,8 @@ pub(crate) enum ProblemKind {
     Variable { name: String },
     /// A `--set` that is not `section.key=value`.
     Assignment { text: String },
+    /// A name that is not `section.key`.
+    Name { name: String },
     /// A section's name used as a key.
     NotASection { section: String },
     /// A value the key does not take. `shown` is empty where the reason names what is wrong.
@@ -89,6 +91,11 @@ impl fmt::Display for ProblemKind {
             Self::Assignment { text } => {
                 write!(f, "{text:?} must be section.key=value, as in --set node.name=studio")
             }
+            Self::Name { name } => {
+                let key = schema::KEYS.iter().find(|key| key.leaf() == name);
+                let meant = key.map(|key| format!("; did you mean {:?}?", key.name)).unwrap_or_default();
+                write!(f, "{name:?} is no setting: name one as section.key, as in node.name{meant}")
+            }
             Self::NotASection { section } => {
                 write!(f, "{section} is a section: write [{section}] and its keys below")
             }
@@ -100,7 +107,7 @@ impl fmt::Display for ProblemKind {
 
 /// `; did you mean "..."?` if one of the words is close enough to be a slip of the finger: one edit in a short word, two
 /// in a longer one (optimal string alignment, so that swapped letters count once).
-pub(super) fn meant(written: &str, words: &[&str]) -> String {
+pub(crate) fn meant(written: &str, words: &[&str]) -> String {
     let slips_max = if written.len() < 6 { 1 } else { 2 };
     words
         .iter()

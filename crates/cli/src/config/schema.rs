@@ -57,6 +57,8 @@ pub(crate) enum Kind {
     Observers,
     /// Relays, each as [`RelayAddr`] is written.
     Relays,
+    /// The name of a policy, or nothing. Whether there is one is for [`crate::policies`] to say.
+    Policy,
     /// Radio modems, each a table of [`radio::FIELDS`].
     Radios,
 }
@@ -135,6 +137,21 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Choice(&["ask", "paired", "all", "never"]),
         about: "Who decides about offered files: you, each time; every paired device with the right `files`; \
                 anyone who can connect; or nobody.",
+    },
+    Key {
+        name: "policy.send",
+        kind: Kind::Policy,
+        about: "The policy that `send` sends by unless told otherwise. Empty: bulk, whatever is left over.",
+    },
+    Key {
+        name: "policy.pipe",
+        kind: Kind::Policy,
+        about: "The policy that `pipe` sends by unless told otherwise. Empty: interactive.",
+    },
+    Key {
+        name: "policy.chat",
+        kind: Kind::Policy,
+        about: "The policy that messages of `chat` go by. Empty: interactive.",
     },
     Key {
         name: "session.message_bytes_max",
@@ -311,6 +328,7 @@ impl Kind {
             Self::Observers => {
                 "observers as <device id>@<host>:<port> with commas between them, or empty".to_owned()
             }
+            Self::Policy => "a policy's name as `honeylink policy list` prints it, or empty".to_owned(),
             Self::Radios => "a list of radios, each with port and frequency_hz at least".to_owned(),
         }
     }
@@ -326,6 +344,7 @@ impl Kind {
             | Self::Folder
             | Self::Address
             | Self::Observers
+            | Self::Policy
             | Self::LogFilter => Some(Value::from(text)),
             Self::Flag => text.parse::<bool>().ok().map(Value::from),
             Self::Integer { .. } => text.replace('_', "").parse::<i64>().ok().map(Value::from),
@@ -356,6 +375,7 @@ impl Kind {
             }
             Self::LogFilter => value.as_str().is_some_and(|s| !s.is_empty() && EnvFilter::try_new(s).is_ok()),
             Self::Observers => value.as_str().is_some_and(|s| observers(s).is_ok()),
+            Self::Policy => value.as_str().is_some_and(is_policy_name),
             Self::Relays => return check_relays(value).map_err(|wrong| wrong.unwrap_or_else(|| self.must())),
             Self::Radios => return radio::check(value).map_err(|wrong| wrong.to_string()),
         };
@@ -365,6 +385,11 @@ impl Kind {
     pub(super) fn must(&self) -> String {
         format!("it must be {}", self.allowed())
     }
+}
+
+/// Whether a text may name a policy; empty is none.
+fn is_policy_name(text: &str) -> bool {
+    text.len() <= 63 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// A list as in TOML, or one relay, or several with commas between them.

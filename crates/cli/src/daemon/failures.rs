@@ -82,11 +82,13 @@ pub(super) fn stream(error: StreamError) -> ErrorBody {
     match &error {
         StreamError::Closed(why) => closed(why),
         StreamError::ConnectionLost(_) => ErrorBody::new(ErrorCode::Unreachable, error.to_string()),
-        // The services ask for nothing that can be refused but by number.
-        StreamError::Options(_)
-        | StreamError::TooManyStreams { .. }
-        | StreamError::InsufficientBandwidth { .. }
-        | StreamError::UnknownPolicy(_) => ErrorBody::new(ErrorCode::Internal, error.to_string()),
+        StreamError::TooManyStreams { .. } | StreamError::InsufficientBandwidth { .. } => {
+            ErrorBody::new(ErrorCode::Policy, error.to_string())
+        }
+        // Policies are checked when they are read, and in force before a stream is opened under them.
+        StreamError::Options(_) | StreamError::UnknownPolicy(_) => {
+            ErrorBody::new(ErrorCode::Internal, error.to_string())
+        }
     }
 }
 

@@ -71,6 +71,10 @@ pub(super) async fn send(
         Some(peer) => Some(daemon.resolve(peer)?),
         None => None,
     };
+    if to.is_none() && request.policy.is_some() {
+        return Err(bad_request("a policy is agreed with a paired device: name one to send to"));
+    }
+    let choice = daemon.choice("send", request.policy.as_deref()).await?;
     let paths: Vec<PathBuf> = request.paths.into_iter().map(PathBuf::from).collect();
     if let Some(path) = paths.iter().find(|path| !path.is_absolute()) {
         return Err(bad_request(format!("{} is not an absolute path", path.display())));
@@ -81,7 +85,7 @@ pub(super) async fn send(
         let handle = Handle::new();
         let sending = async {
             match to {
-                Some(peer) => sender.files.send(peer, &paths, handle.clone()).await,
+                Some(peer) => sender.files.send_under(peer, &paths, choice, handle.clone()).await,
                 None => {
                     let stream = match offer(&sender, &out).await {
                         Ok(stream) => stream,

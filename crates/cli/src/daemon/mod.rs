@@ -27,6 +27,7 @@ mod nearby;
 mod pairing;
 mod path;
 mod pipe;
+mod policy;
 mod routes;
 mod shutdown;
 mod speed;
@@ -44,8 +45,10 @@ use honeylink_api::{ErrorCode, Mode, Phase};
 
 use crate::config::{Config, Resolved};
 use crate::failure::Failure;
+use crate::policies;
 use listen::Accept;
 use state::Daemon;
+pub(crate) use streams::name as class_name;
 
 /// A running node with its API.
 #[derive(Debug)]
@@ -57,6 +60,7 @@ pub(crate) struct Running {
 pub(crate) async fn start(home: &HomeLayout, resolved: Resolved, mode: Mode) -> Result<Running, Failure> {
     let socket = home.api_socket();
     listen::check_path(&socket)?;
+    let book = policies::ready(home, &resolved)?;
     // Before the node, which is not to be woken in vain. A single command is nothing to watch.
     let watched = match mode {
         Mode::Daemon => metrics::server::bind(&resolved.config.metrics).await?,
@@ -72,6 +76,9 @@ pub(crate) async fn start(home: &HomeLayout, resolved: Resolved, mode: Mode) -> 
         }
     };
     let daemon = Arc::new(Daemon::new(node, home.clone(), resolved.config, mode).map_err(Failure::internal)?);
+    if let Ok(chat) = book.find(&daemon.config.policy.chat) {
+        daemon.chat.set_policy(Some(chat.policy.clone()));
+    }
     tracing::info!(id = %daemon.node.id().short(), version = env!("CARGO_PKG_VERSION"), "node started");
     path::serve(&daemon)?;
     listen::serve(&daemon, Accept::Local(listener));

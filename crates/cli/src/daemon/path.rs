@@ -19,7 +19,7 @@ use super::streams;
 use crate::failure::Failure;
 
 /// The protocol of links that only measure.
-const PROTOCOL: &str = "ping/1";
+pub(super) const PROTOCOL: &str = "ping/1";
 /// Round trips kept for the median of one series; of longer ones the latest count.
 const ROUND_TRIPS_MAX: usize = 10_000;
 
@@ -57,7 +57,7 @@ pub(super) async fn report(
         path: ways.used.as_ref().map(|used| way(used, &why)),
         others: ways.others.iter().map(|other| way(other, "not in use")).collect(),
         history: ways.history.iter().map(change).collect(),
-        streams: link.traffic().as_ref().map(streams::of_link),
+        streams: link.traffic().map(|traffic| streams::of_link(&traffic, &daemon.node.link_policies(&id))),
     }))
 }
 

@@ -13,7 +13,7 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use honeylink::Link;
-use honeylink::link::LinkClosed;
+use honeylink::link::{ApplyError, LinkClosed};
 use honeylink::services::pipe::{Pipe, PipeError};
 use honeylink_api::routes::{PIPE_BROKEN, PIPE_RECEIPT, PIPE_UPGRADE};
 use honeylink_api::{ErrorBody, ErrorCode};
@@ -31,15 +31,23 @@ const BLOCK_BYTES: usize = 64 << 10;
 /// How long after a stream broke the end of its link may be heard of.
 const LAST_WORDS_MAX: Duration = Duration::from_millis(500);
 
+#[derive(Debug, Deserialize)]
+pub(super) struct By {
+    /// The policy to send by.
+    policy: Option<String>,
+}
+
 /// `GET /v1/pipe/{peer}`
 pub(super) async fn open(
     State(daemon): State<Arc<Daemon>>,
     Path(peer): Path<String>,
+    Query(by): Query<By>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let upgrade = upgrade_of(request)?;
     let id = daemon.resolve(&peer)?;
-    let pipe = daemon.pipes.open(id).await.map_err(failed)?;
+    let choice = daemon.choice("pipe", by.policy.as_deref()).await?;
+    let pipe = daemon.pipes.open_under(id, choice).await.map_err(failed)?;
     Ok(upgraded(&daemon, upgrade, move |local| async move {
         let Pipe { link, mut stream } = pipe;
         let (from, mut to) = tokio::io::split(local);
@@ -149,6 +157,8 @@ fn failed(error: PipeError) -> ErrorBody {
     match error {
         PipeError::Connect(error) => failures::connect(error),
         PipeError::Stream(error) => failures::stream(error),
+        PipeError::Policy(ApplyError::Closed(why)) => failures::closed(&why),
+        PipeError::Policy(error) => ErrorBody::new(ErrorCode::Policy, error.to_string()),
         PipeError::Busy => ErrorBody::new(ErrorCode::Policy, error.to_string()),
     }
 }

@@ -14,7 +14,9 @@ use honeylink_api::{
 
 use super::answer::ApiError;
 use super::state::Daemon;
-use super::{chat, devices, files, mesh, metrics, nearby, pairing, path, pipe, shutdown, speed, status};
+use super::{
+    chat, devices, files, mesh, metrics, nearby, pairing, path, pipe, policy, shutdown, speed, status,
+};
 
 /// The whole API.
 pub(super) fn router(daemon: Arc<Daemon>) -> Router {
@@ -47,6 +49,8 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
         .route(at::MESH_ANNOUNCE, post(mesh::announce))
         .route(at::HEALTHZ, get(metrics::healthz))
         .route(at::METRICS, get(metrics::metrics))
+        .route(at::POLICIES, get(policy::list))
+        .route(at::POLICIES_APPLY, post(policy::apply))
         .route(at::PING, post(path::ping))
         .route(at::SPEED, post(speed::measure))
         .route("/v1/pipe/{peer}", get(pipe::open))

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use honeylink::services::speed::{self, SpeedError};
-use honeylink_api::{ErrorBody, ErrorCode, RoundTrips, SpeedReport, SpeedRequest};
+use honeylink_api::{ErrorBody, ErrorCode, RoundTrips, SpeedBack, SpeedReport, SpeedRequest};
 
 use super::answer::ApiError;
 use super::failures;
@@ -22,11 +22,17 @@ pub(super) async fn measure(
     let measured = daemon.speed.measure(id, Duration::from_millis(request.time_ms)).await;
     let report = measured.map_err(failed)?;
     Ok(Json(SpeedReport {
-        bytes_per_s: report.bytes_per_s,
+        bytes_per_s: report.there.bytes_per_s,
         idle: round_trips(&report.idle),
-        loaded: round_trips(&report.loaded),
-        added_ms: millis(report.added()),
-        grade: report.grade().as_str().to_owned(),
+        loaded: round_trips(&report.there.loaded),
+        added_ms: millis(report.there.added),
+        grade: report.there.grade().as_str().to_owned(),
+        back: Some(SpeedBack {
+            bytes_per_s: report.back.bytes_per_s,
+            loaded: round_trips(&report.back.loaded),
+            added_ms: millis(report.back.added),
+            grade: report.back.grade().as_str().to_owned(),
+        }),
         path: report.path.as_ref().and_then(|path| describe(std::slice::from_ref(path))),
     }))
 }

@@ -37,7 +37,7 @@ pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Answer<Status> 
         transfers: daemon.transfers_running(),
         nat: node.nat().filter(|nat| nat.observers > 0).map(|nat| summary(&nat)),
         mesh: mesh::summary(look.mesh.as_ref()),
-        streams: streams::of_node(&node.streams()),
+        streams: streams::of_node(&daemon),
         subsystems: look.subsystems(&daemon),
     }))
 }

@@ -145,6 +145,7 @@ pub(super) fn all(daemon: &Daemon) -> Vec<Transfer> {
 /// How a transfer ended.
 pub(super) fn outcome(ended: &Ended) -> TransferOutcome {
     let id = ended.id.to_string();
+    let back = ended.result.as_ref().ok().and_then(|done| done.policy.as_ref()?.taken_back.as_ref());
     match &ended.result {
         Ok(done) => TransferOutcome {
             ok: true,
@@ -155,7 +156,8 @@ pub(super) fn outcome(ended: &Ended) -> TransferOutcome {
             path: done.path.as_ref().map(|used| path::one(used, "the path the bytes took")),
             blake3: Some(done.digest.iter().map(|byte| format!("{byte:02x}")).collect()),
             saved: done.placed.iter().map(|path| path.display().to_string()).collect(),
-            notes: done.notes.iter().map(note).collect(),
+            policy: done.policy.as_ref().and_then(|by| by.followed.clone()),
+            notes: done.notes.iter().map(note).chain(back.map(without)).collect(),
             error: None,
         },
         Err(error) => TransferOutcome { id, ..unsent(&failed(error)) },
@@ -173,9 +175,14 @@ pub(super) fn unsent(error: &ErrorBody) -> TransferOutcome {
         path: None,
         blake3: None,
         saved: Vec::new(),
+        policy: None,
         notes: Vec::new(),
         error: Some(error.clone()),
     }
+}
+
+fn without(back: &honeylink::link::TakenBack) -> String {
+    format!("policy `{}` was not in force: {}", back.name, back.why)
 }
 
 fn note(note: &Note) -> String {
@@ -206,7 +213,7 @@ pub(super) fn failed(error: &FileError) -> ErrorBody {
             }
         }
         _ if error.is_resumable() => ErrorCode::Resumable,
-        FileError::Busy => ErrorCode::Policy,
+        FileError::Busy | FileError::Policy(_) | FileError::Stream(_) => ErrorCode::Policy,
         _ => ErrorCode::Protocol,
     };
     let body = ErrorBody::new(code, error.to_string());

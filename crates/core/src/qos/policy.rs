@@ -269,7 +269,17 @@ pub struct Policies {
     peers: BTreeMap<String, Policy>,
     revision: u64,
     pending: Option<Pending>,
+    taken_back: Option<TakenBack>,
     outputs: VecDeque<PolicyOutput>,
+}
+
+/// A policy that was taken back, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TakenBack {
+    /// Its name.
+    pub name: String,
+    /// Why, for people.
+    pub why: String,
 }
 
 impl Policies {
@@ -285,6 +295,18 @@ impl Policies {
         self.peers.get(name)
     }
 
+    /// Whether both sides know the policy of that name in force here; not while the peer has yet to answer.
+    #[must_use]
+    pub fn is_agreed(&self, name: &str) -> bool {
+        self.ours.contains_key(name) && self.pending.as_ref().is_none_or(|pending| pending.name != name)
+    }
+
+    /// The policy that was taken back last, until one of its name is agreed.
+    #[must_use]
+    pub const fn taken_back(&self) -> Option<&TakenBack> {
+        self.taken_back.as_ref()
+    }
+
     /// Takes one input.
     pub fn handle(&mut self, now: Time, input: PolicyInput) {
         match input {
@@ -297,6 +319,7 @@ impl Policies {
             }
             PolicyInput::Frame(PolicyFrame::Ack { revision }) => {
                 if let Some(pending) = self.pending.take_if(|pending| pending.revision == revision) {
+                    self.taken_back.take_if(|before| before.name == pending.name);
                     self.outputs.push_back(PolicyOutput::Agreed { name: pending.name });
                 }
             }
@@ -386,6 +409,7 @@ impl Policies {
                 self.outputs.push_back(PolicyOutput::Drop { name: name.clone() });
             }
         }
+        self.taken_back = Some(TakenBack { name: name.clone(), why: why.clone() });
         self.outputs.push_back(PolicyOutput::RolledBack { name, why });
     }
 }
@@ -470,6 +494,14 @@ mod tests {
         assert!(matches!(&said[1], PolicyOutput::Transmit(PolicyFrame::Apply { revision: 3, .. })));
         assert!(matches!(&said[2], PolicyOutput::RolledBack { name, .. } if name == "x"));
         assert_eq!(ours.policy("x"), Some(&named("x", 1)));
+        assert!(ours.taken_back().is_some_and(|back| back.why.contains("within 5 s")));
+        ours.handle(Time::ZERO, PolicyInput::Propose(named("x", 3)));
+        assert!(!ours.is_agreed("x"), "nobody answered yet");
+        ours.handle(Time::ZERO, PolicyInput::Frame(PolicyFrame::Ack { revision: 4 }));
+        assert!(
+            ours.is_agreed("x") && ours.taken_back().is_none(),
+            "what is agreed is not taken back any more"
+        );
     }
 
     #[test]

@@ -15,9 +15,8 @@ use bytes::{Bytes, BytesMut};
 use honeylink_core::qos::fec::{Encoder, FecChoice, FecControl, FecLevel, HEADER_BYTES, Layout};
 use honeylink_core::qos::{OptionsError, Room, StreamId, StreamOptions, StreamStats};
 use honeylink_core::time::Time;
-use honeylink_core::wire::link::SessionId;
 
-use super::gate::Gate;
+use super::gate::{Gate, Owner};
 use super::traffic::RefusedStream;
 
 /// Bytes in front of every datagram that say which flow it belongs to.
@@ -266,9 +265,9 @@ impl FlowTicket {
         self.gate.send_datagram(self.id, payload)
     }
 
-    /// Remembers by which policy the flow was opened.
-    pub(crate) fn name(&self, link: SessionId, policy: &str) {
-        self.gate.name(self.id, link, policy);
+    /// Remembers whose the flow is.
+    pub(crate) fn belongs(&self, owner: Owner) {
+        self.gate.belongs(self.id, owner);
     }
 
     pub(crate) fn stats(&self) -> FlowStats {

@@ -57,8 +57,18 @@ pub(super) struct Writer {
     granted_at: Time,
     /// When its full queue was last reported.
     warned: Option<Time>,
-    /// The link and the policy it was opened by.
-    policy: Option<(SessionId, String)>,
+    /// Whose it is; of no link only what is on its way to one.
+    owner: Option<Owner>,
+}
+
+/// The link that a stream belongs to, and the policy it follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) link: SessionId,
+    pub(crate) protocol: String,
+    pub(crate) policy: Option<String>,
+    /// It carries the messages of the link.
+    pub(crate) messages: bool,
 }
 
 #[derive(Debug)]
@@ -213,8 +223,12 @@ impl Gate {
     pub(crate) fn traffic(&self) -> LinkTraffic {
         let now = self.now();
         let inside = self.inside();
-        let report = |id: &StreamId| {
+        let report = |(id, writer): (&StreamId, &Writer)| {
+            let owner = writer.owner.as_ref();
             Some(StreamReport {
+                protocol: owner.map(|owner| owner.protocol.clone()),
+                policy: owner.and_then(|owner| owner.policy.clone()),
+                messages: owner.is_some_and(|owner| owner.messages),
                 options: inside.scheduler.options(*id)?,
                 datagrams: inside.flows.holds(*id),
                 stats: inside.scheduler.stats(now, *id)?,
@@ -227,7 +241,7 @@ impl Gate {
             carries_bytes_per_s: self.gauge.as_ref().and_then(|gauge| gauge.carries_bytes_per_s()),
             queue_delay: self.gauge.as_ref().map(|gauge| gauge.queue_delay()).unwrap_or_default(),
             reserved_bytes_per_s: inside.reservations.reserved(),
-            streams: inside.writers.keys().filter_map(report).collect(),
+            streams: inside.writers.iter().filter_map(report).collect(),
         }
     }
 
@@ -278,16 +292,31 @@ impl Gate {
         let _ = self.events.send(event);
     }
 
-    /// Another set of wishes for every stream that a link opened by a policy of that name.
+    /// Another set of wishes for every stream of a link that follows the policy of that name.
     pub(crate) fn retune_named(&self, link: SessionId, name: &str, options: StreamOptions) {
+        self.retune_where(options, |_, owner| owner.link == link && owner.policy.as_deref() == Some(name));
+    }
+
+    /// Lets every stream of a link follow a policy: its messages and its byte streams, but not flows of datagrams, whose
+    /// repair was settled when they were opened.
+    pub(crate) fn steer(&self, link: SessionId, name: &str, options: StreamOptions) {
+        self.retune_where(options, |is_flow, owner| {
+            let follows = owner.link == link && !is_flow;
+            if follows {
+                owner.policy = Some(name.to_owned());
+            }
+            follows
+        });
+    }
+
+    fn retune_where(&self, options: StreamOptions, mut wanted: impl FnMut(bool, &mut Owner) -> bool) {
         let mut inside = self.inside();
-        let named: Vec<_> = inside
-            .writers
-            .iter()
-            .filter(|(_, writer)| writer.policy.as_ref().is_some_and(|by| by.0 == link && by.1 == name))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in named {
+        let Inside { writers, flows, .. } = &mut *inside;
+        let fit = writers.iter_mut().filter_map(|(id, writer)| {
+            let fits = writer.owner.as_mut().is_some_and(|owner| wanted(flows.holds(*id), owner));
+            fits.then_some(*id)
+        });
+        for id in fit.collect::<Vec<_>>() {
             // What the link cannot promise is not taken back from a policy: the stream gets what there is.
             let _ = inside.reserve(id, options);
             // Options of a policy were checked with it.
@@ -304,10 +333,10 @@ impl Gate {
         Ok(())
     }
 
-    /// Remembers by which policy a stream was opened.
-    pub(super) fn name(&self, id: StreamId, link: SessionId, policy: &str) {
+    /// Remembers whose a stream is.
+    pub(super) fn belongs(&self, id: StreamId, owner: Owner) {
         if let Some(writer) = self.inside().writers.get_mut(&id) {
-            writer.policy = Some((link, policy.to_owned()));
+            writer.owner = Some(owner);
         }
     }
 

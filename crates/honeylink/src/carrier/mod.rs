@@ -34,7 +34,7 @@ pub use honeylink_core::paths::Rung;
 use honeylink_core::qos::{Class, OptionsError, StreamOptions, StreamStats};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 
-use self::gate::Gate;
+use self::gate::{Gate, Owner};
 use self::ticket::Ticket;
 
 /// ALPN of connections between paired devices.
@@ -418,6 +418,13 @@ impl SendStream {
         let urgent = options.priority.class() == Class::Realtime;
         self.set_priority(if urgent { options.priority.as_u8() } else { 0 });
         self
+    }
+
+    /// Remembers whose the stream is.
+    pub(crate) fn belongs(&self, owner: Owner) {
+        if let Some(ticket) = &self.ticket {
+            ticket.belongs(owner);
+        }
     }
 
     /// What the stream went through: rate, waiting times, drops. Zeros for a stream without a place at a gate.

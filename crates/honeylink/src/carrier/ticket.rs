@@ -5,9 +5,8 @@ use std::task::{Context, Poll};
 
 use honeylink_core::limits::QOS_CHUNK_BYTES_MAX;
 use honeylink_core::qos::{OptionsError, StreamId, StreamOptions, StreamStats};
-use honeylink_core::wire::link::SessionId;
 
-use super::gate::{Gate, UNSENT, UNSENT_ALONE};
+use super::gate::{Gate, Owner, UNSENT, UNSENT_ALONE};
 
 /// A stream's place at the gate; given back when dropped.
 #[derive(Debug)]
@@ -81,9 +80,9 @@ impl Ticket {
         self.gate.pump_inside(inside);
     }
 
-    /// Remembers by which policy the stream was opened.
-    pub(crate) fn name(&self, link: SessionId, policy: &str) {
-        self.gate.name(self.id, link, policy);
+    /// Remembers whose the stream is.
+    pub(crate) fn belongs(&self, owner: Owner) {
+        self.gate.belongs(self.id, owner);
     }
 
     pub(crate) fn stats(&self) -> StreamStats {

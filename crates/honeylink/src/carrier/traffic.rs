@@ -143,8 +143,14 @@ impl Totals {
 }
 
 /// One stream or flow of a connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct StreamReport {
+    /// The protocol of the link it belongs to; `None` for the few that belong to none.
+    pub protocol: Option<String>,
+    /// The policy it follows, if it follows one.
+    pub policy: Option<String>,
+    /// Whether it carries the messages of its link.
+    pub messages: bool,
     /// What it asks for.
     pub options: StreamOptions,
     /// Whether it is a flow of datagrams.

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::shared::LinkShared;
 use super::{DatagramError, LinkClosed, Stream, StreamError};
 use crate::carrier::Conn;
+use crate::carrier::gate::Owner;
 
 impl LinkShared {
     pub(super) async fn open_stream(&self, options: StreamOptions) -> Result<Stream, StreamError> {
@@ -33,7 +34,7 @@ impl LinkShared {
         let lost = |e: &dyn std::fmt::Display| StreamError::ConnectionLost(e.to_string());
         // Asked for before anything is opened: what cannot be had costs the peer nothing.
         let ticket = conn.gate().open(options)?;
-        policy.inspect(|policy| ticket.name(self.id(), policy));
+        ticket.belongs(self.owner(policy.map(str::to_owned)));
         let (send, recv) = conn.open().await.map_err(|e| lost(&e))?;
         // Before its first byte: a header without priority would wait behind everything that has some.
         let mut send = send.with_ticket(Some(ticket), options);
@@ -47,6 +48,11 @@ impl LinkShared {
         header.encode(&mut bytes);
         send.write_chunk(bytes.freeze()).await.map_err(|e| lost(&e))?;
         Ok(Stream { class: options.priority.class(), send, recv })
+    }
+
+    /// What the gate remembers about this link's streams.
+    pub(crate) fn owner(&self, policy: Option<String>) -> Owner {
+        Owner { link: self.id(), protocol: self.protocol().to_owned(), policy, messages: false }
     }
 
     /// Waits until the session is active and gives the connection it runs on.

@@ -210,7 +210,7 @@ impl LinkShared {
         let mut label = Label::default();
         getrandom::fill(&mut label).map_err(|e| lost(&e))?;
         let ticket = conn.gate().open_datagrams(options, fec, label)?;
-        policy.inspect(|policy| ticket.name(self.id(), policy));
+        ticket.belongs(self.owner(policy.map(str::to_owned)));
         let (send, mut recv) = conn.open().await.map_err(|e| lost(&e))?;
         let mut send = send.gated(conn.gate(), options.priority.into());
         let header = StreamHeader {

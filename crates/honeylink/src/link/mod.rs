@@ -28,6 +28,7 @@ use honeylink_core::session::State;
 use honeylink_core::wire::link::Class;
 use tokio::sync::{broadcast, watch};
 
+pub use honeylink_core::qos::policy::TakenBack;
 pub use honeylink_core::session::{CloseReason, Closer};
 pub use honeylink_core::wire::link::CloseCode;
 
@@ -224,6 +225,28 @@ impl Link {
     /// [`ApplyError`], saying why it is not in force.
     pub async fn apply_policy(&self, policy: Policy) -> Result<(), ApplyError> {
         self.shared().apply_policy(policy).await
+    }
+
+    /// Agrees on a policy as [`Link::apply_policy`] does; then everything of this link follows it, its messages and its byte
+    /// streams, those that are open included, now and when the policy changes. Flows of datagrams keep their own. A byte
+    /// stream opened later follows it if it is opened under its name.
+    ///
+    /// # Errors
+    /// [`ApplyError`]; everything goes on as before.
+    pub async fn follow_policy(&self, policy: Policy) -> Result<(), ApplyError> {
+        self.shared().follow_policy(policy).await
+    }
+
+    /// The policy that everything of this link follows, if [`Link::follow_policy`] was called.
+    #[must_use]
+    pub fn followed_policy(&self) -> Option<Policy> {
+        self.shared().followed_policy()
+    }
+
+    /// The policy that was taken back last because the peer did not agree, until one of its name is agreed.
+    #[must_use]
+    pub fn taken_back_policy(&self) -> Option<TakenBack> {
+        self.shared().taken_back()
     }
 
     /// The policy of that name in force here.

@@ -8,26 +8,37 @@ use std::time::Duration;
 use bytes::BytesMut;
 use honeylink_core::limits::POLICY_ACK_MAX;
 use honeylink_core::qos::StreamOptions;
-use honeylink_core::qos::policy::{Policies, Policy, PolicyFrame, PolicyInput, PolicyOutput, PolicyRejected};
+use honeylink_core::qos::policy::{
+    Policies, Policy, PolicyFrame, PolicyInput, PolicyOutput, PolicyRejected, TakenBack,
+};
 use honeylink_core::wire::link::{Class, StreamHeader, StreamKind};
 use tokio::io::AsyncReadExt as _;
 
+use super::beside::until_closed;
 use super::shared::LinkShared;
 use super::{ApplyError, QosEvent};
 use crate::carrier::{Conn, RecvStream, SendStream};
 
-/// A peer's changes on one stream, and how long the stream may stay open: enough for a change and its way back.
+/// Frames read from one stream of a peer, and how long the stream may stay open: enough for a change and its way back.
 const FRAMES_PER_STREAM_MAX: usize = 8;
 const STREAM_OPEN_MAX: Duration = Duration::from_secs(2 * POLICY_ACK_MAX.as_secs());
 
 /// What a link's two sides steer by.
 #[derive(Debug, Default)]
-pub(super) struct PolicyDesk(Mutex<Policies>);
+pub(super) struct PolicyDesk {
+    machine: Mutex<Policies>,
+    /// The name of the policy that all of the link follows.
+    followed: Mutex<Option<String>>,
+}
 
 impl PolicyDesk {
     pub(super) fn machine(&self) -> MutexGuard<'_, Policies> {
         // Every step leaves the machine whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn followed(&self) -> MutexGuard<'_, Option<String>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -49,6 +60,28 @@ impl LinkShared {
         self.policies.machine().peers_policy(name).cloned()
     }
 
+    pub(crate) fn followed_policy(&self) -> Option<Policy> {
+        // Copied out: never both locks at once.
+        let name = self.policies.followed().clone()?;
+        self.policy(&name)
+    }
+
+    pub(crate) fn taken_back(&self) -> Option<TakenBack> {
+        self.policies.machine().taken_back().cloned()
+    }
+
+    /// Agrees on a policy and lets all of the link follow it.
+    pub(crate) async fn follow_policy(&self, policy: Policy) -> Result<(), ApplyError> {
+        let Policy { name, options, .. } = policy.clone();
+        self.apply_policy(policy).await?;
+        // Noted first: a connection that comes up in between looks here.
+        *self.policies.followed() = Some(name.clone());
+        if let Some(conn) = self.conn() {
+            conn.gate().steer(self.id(), &name, options);
+        }
+        Ok(())
+    }
+
     pub(super) async fn apply_policy(&self, policy: Policy) -> Result<(), ApplyError> {
         let conn = self.active_conn().await?;
         let proposed = self.step(&conn, PolicyInput::Propose(policy));
@@ -63,21 +96,33 @@ impl LinkShared {
             for frame in &proposed.transmit {
                 write_frame(send, frame).await?;
             }
-            loop {
+            // Whoever answers something else that often will not answer this.
+            for _ in 0..FRAMES_PER_STREAM_MAX {
                 let answer = read_frame(recv).await?;
                 let step = self.step(&conn, PolicyInput::Frame(answer));
                 if step.agreed || step.rolled_back.is_some() {
-                    return std::io::Result::Ok(step);
+                    return Ok(step);
                 }
             }
+            std::io::Result::Err(std::io::ErrorKind::InvalidData.into())
         };
-        let ended = tokio::time::timeout(POLICY_ACK_MAX, exchange).await;
-        pending.done = true;
+        let deadline = tokio::time::Instant::now() + POLICY_ACK_MAX;
+        let ended = tokio::time::timeout_at(deadline, exchange).await;
         let step = match ended {
             Ok(Ok(step)) => step,
-            // Whether it was the deadline or a dead stream: nobody acknowledged.
-            Ok(Err(_)) | Err(_) => self.give_up(&conn),
+            // Nobody acknowledged, by the deadline or because the stream is dead. One that ends with its link ends a moment
+            // before the link's own words arrive, and those say more.
+            Ok(Err(_)) => {
+                let mut state = self.watch_state();
+                let _ = tokio::time::timeout_at(deadline, until_closed(&mut state)).await;
+                self.give_up(&conn)
+            }
+            Err(_) => {
+                let late = self.step(&conn, PolicyInput::Timeout);
+                if late.rolled_back.is_some() { late } else { self.give_up(&conn) }
+            }
         };
+        pending.done = true;
         if let Some((mut send, _recv)) = lines {
             for frame in &step.transmit {
                 // The peer may be the reason why; it is told if it listens.
@@ -86,6 +131,7 @@ impl LinkShared {
             let _ = tokio::time::timeout(Duration::from_secs(1), send.finish()).await;
         }
         match step.rolled_back {
+            Some(_) if self.is_over() => Err(self.why_closed().into()),
             Some((name, why)) => Err(ApplyError::RolledBack { name, why }),
             None => Ok(()),
         }

@@ -33,6 +33,7 @@ use super::inlet::{Found, Inlet};
 use super::outlet::{Next, Outlet};
 use super::policies::PolicyDesk;
 use super::{CloseError, LinkClosed, LinkStats, PingError, SendError, Stream};
+use crate::carrier::gate::Owner;
 use crate::carrier::{Conn, RecvStream, SendStream};
 use crate::clock::Clock;
 
@@ -271,6 +272,13 @@ impl LinkShared {
 
     /// A session stream is there: the session may transmit.
     pub(super) fn attach(&self, conn: Conn, send: SendStream, recv: RecvStream) {
+        let followed = self.followed_policy();
+        let name = followed.as_ref().map(|policy| policy.name.clone());
+        send.belongs(Owner { messages: true, ..self.owner(name) });
+        if let Some(policy) = followed {
+            // Options of a policy were checked with it.
+            let _ = send.retune(policy.options);
+        }
         self.outlet.open(send);
         self.inlet.open(recv, self.message_max);
         let mut inside = self.inside();

@@ -240,6 +240,7 @@ async fn serve_stream(
         StreamKind::Bytes => {
             if let Some((link, _)) = inner.pool.link(&conn.peer(), &header.session) {
                 let send = send.gated(conn.gate(), header.priority.into());
+                send.belongs(link.owner(None));
                 // A full queue drops the stream, which resets it: the peer sees an error, not silence.
                 link.offer_stream(Stream { class: header.priority.class(), send, recv });
             }

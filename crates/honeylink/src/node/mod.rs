@@ -12,6 +12,7 @@ mod nat;
 mod nearby;
 mod pairing;
 mod peers;
+mod policies;
 mod pool;
 mod relays;
 mod stats;
@@ -35,6 +36,7 @@ use tokio_util::task::TaskTracker;
 pub use self::builder::{BuildError, NodeBuilder, Reach};
 pub use self::listen::Listener;
 pub use self::pairing::{FetchStream, JoinError, PairingEvent, PairingOpening, PairingOptions};
+pub use self::policies::{LinkPolicy, Steered};
 use self::pool::Pool;
 pub use self::stats::{
     DURATION_EDGES_MS, Durations, LinkTotals, NodeStats, StreamTotals, TcpTraffic, Traffic,

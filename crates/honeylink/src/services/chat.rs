@@ -16,10 +16,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use honeylink_core::identity::DeviceId;
 use honeylink_core::limits::CHAT_MESSAGE_BYTES_MAX;
+use honeylink_core::qos::policy::Policy;
 use honeylink_core::wire::chat::ChatFrame;
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::Instant;
 
+use super::steer::{PolicyChoice, steer};
 use crate::carrier::{PathReport, Rung};
 use crate::clock::unix_ms;
 use crate::link::{Link, LinkClosed};
@@ -103,6 +105,8 @@ struct Shared {
     node: Node,
     events: broadcast::Sender<ChatEvent>,
     links: Mutex<BTreeMap<DeviceId, Link>>,
+    /// What links of this service follow.
+    policy: Mutex<Option<PolicyChoice>>,
     /// Devices to which no link could be made lately: their messages go over the mesh at once.
     out_of_reach: Mutex<BTreeMap<DeviceId, Instant>>,
     confirmations: Mutex<BTreeMap<Said, oneshot::Sender<()>>>,
@@ -135,6 +139,7 @@ impl Chat {
             node: node.clone(),
             events: broadcast::Sender::new(EVENT_QUEUE),
             links: Mutex::new(BTreeMap::new()),
+            policy: Mutex::new(None),
             out_of_reach: Mutex::new(BTreeMap::new()),
             confirmations: Mutex::new(BTreeMap::new()),
             waited_for: Mutex::new(BTreeSet::new()),
@@ -148,6 +153,12 @@ impl Chat {
         });
         over_mesh::start(&shared);
         Ok(Self { shared })
+    }
+
+    /// Lets links that are made from now on follow a policy. What is said meanwhile does not wait for the other device's
+    /// agreement.
+    pub fn set_policy(&self, policy: Option<Policy>) {
+        *self.shared.policy() = policy.map(|policy| PolicyChoice { policy, insist: false });
     }
 
     /// Follows what comes and goes. A watcher that falls 256 events behind is told how many it missed.
@@ -262,6 +273,10 @@ impl Shared {
         outcome
     }
 
+    fn policy(&self) -> MutexGuard<'_, Option<PolicyChoice>> {
+        self.policy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn confirmations(&self) -> MutexGuard<'_, BTreeMap<Said, oneshot::Sender<()>>> {
         self.confirmations.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -300,6 +315,14 @@ impl Shared {
         let peer = link.peer();
         self.in_reach(&peer);
         self.links.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, link.clone());
+        let choice = self.policy().clone();
+        if choice.is_some() {
+            let link = link.clone();
+            self.node.spawn(async move {
+                // It was logged, and the link remembers why.
+                let _ = steer(&link, choice.as_ref()).await;
+            });
+        }
         let shared = self.clone();
         self.node.spawn(async move {
             while let Ok(bytes) = link.recv().await {

@@ -7,8 +7,10 @@ pub mod chat;
 pub mod files;
 pub mod pipe;
 pub mod speed;
+mod steer;
 
 pub use self::chat::Chat;
 pub use self::files::Files;
 pub use self::pipe::Pipes;
 pub use self::speed::Speed;
+pub use self::steer::PolicyChoice;

@@ -6,7 +6,8 @@ use std::time::Duration;
 use honeylink_core::wire::link::Class;
 use tokio::sync::mpsc;
 
-use crate::link::{Link, Stream, StreamError};
+use super::steer::{PolicyChoice, steer};
+use crate::link::{ApplyError, Link, Stream, StreamError};
 use crate::node::{ConnectError, ListenError, Node, Target};
 
 /// The protocol of pipe links.
@@ -34,6 +35,9 @@ pub enum PipeError {
     /// No stream.
     #[error(transparent)]
     Stream(#[from] StreamError),
+    /// The policy that was insisted on is not in force.
+    #[error(transparent)]
+    Policy(#[from] ApplyError),
     /// Somebody takes pipes already.
     #[error("another command waits for a pipe already")]
     Busy,
@@ -69,8 +73,23 @@ impl Pipes {
     /// # Errors
     /// [`PipeError`].
     pub async fn open(&self, target: impl Into<Target>) -> Result<Pipe, PipeError> {
+        self.open_under(target, None).await
+    }
+
+    /// As [`Pipes::open`], by a policy.
+    ///
+    /// # Errors
+    /// [`PipeError`].
+    pub async fn open_under(
+        &self,
+        target: impl Into<Target>,
+        choice: Option<PolicyChoice>,
+    ) -> Result<Pipe, PipeError> {
         let link = self.node.connect(target, PROTOCOL).await?;
-        let stream = link.open_stream(Class::Interactive).await?;
+        let stream = match steer(&link, choice.as_ref()).await? {
+            Some(policy) => link.open_stream_under(&policy).await?,
+            None => link.open_stream(Class::Interactive).await?,
+        };
         Ok(Pipe { link, stream })
     }
 

@@ -1,7 +1,8 @@
 //! Speed: how much a path carries, and what that costs whoever waits for an answer meanwhile.
 //!
-//! The measuring side pings the link while nothing else happens, then fills it with bulk streams and pings on. The other
-//! side reads and throws away. What grows between the two is the queue at the bottleneck ("bufferbloat").
+//! The measuring side pings the link while nothing else happens, then fills it with bulk streams and pings on, then has the
+//! other side fill it and pings on. Whoever is filled reads and throws away. What grows between the phases is the queue at
+//! the bottleneck ("bufferbloat"), which each direction has its own of.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +32,8 @@ const BLOCK_BYTES: usize = 64 << 10;
 const PING_EVERY: Duration = Duration::from_millis(20);
 /// A ping without an answer after this counts with it.
 const PING_MAX: Duration = Duration::from_secs(5);
+/// Asks the other side to fill the way back: this byte, then milliseconds as `u32`, big-endian.
+const FILL: u8 = 1;
 /// The path fills before anything counts.
 const WARM_UP: Duration = Duration::from_millis(500);
 
@@ -121,31 +124,43 @@ impl Grade {
     }
 }
 
+/// What one direction came to while it was full.
+#[derive(Clone, Debug, Default)]
+pub struct Direction {
+    /// Round trips while it was full.
+    pub loaded: RoundTrips,
+    /// Bytes a second.
+    pub bytes_per_s: u64,
+    /// What its being full adds: the 95th percentile less the idle median.
+    pub added: Duration,
+}
+
+impl Direction {
+    fn new(idle: &RoundTrips, loaded: RoundTrips, bytes: u64, took: Duration) -> Self {
+        let micros = took.as_micros().max(1);
+        let bytes_per_s = u64::try_from(u128::from(bytes) * 1_000_000 / micros).unwrap_or(u64::MAX);
+        let added = loaded.quantile(950).saturating_sub(idle.quantile(500));
+        Self { loaded, bytes_per_s, added }
+    }
+
+    /// The grade for what is added.
+    #[must_use]
+    pub fn grade(&self) -> Grade {
+        Grade::of(self.added)
+    }
+}
+
 /// What a measurement came to.
 #[derive(Clone, Debug)]
 pub struct SpeedReport {
     /// Round trips while nothing else happened.
     pub idle: RoundTrips,
-    /// Round trips while the path was full.
-    pub loaded: RoundTrips,
-    /// Bytes a second towards the other device.
-    pub bytes_per_s: u64,
+    /// Towards the other device.
+    pub there: Direction,
+    /// From the other device.
+    pub back: Direction,
     /// The path.
     pub path: Option<PathReport>,
-}
-
-impl SpeedReport {
-    /// What the full path adds, at the 95th percentile.
-    #[must_use]
-    pub fn added(&self) -> Duration {
-        self.loaded.quantile(950).saturating_sub(self.idle.quantile(500))
-    }
-
-    /// The grade for that.
-    #[must_use]
-    pub fn grade(&self) -> Grade {
-        Grade::of(self.added())
-    }
 }
 
 /// The speed service of a node: lets paired devices measure their way here.
@@ -172,15 +187,15 @@ impl Speed {
                         let _ = link.close("others are measuring their way to that device; try again").await;
                         return;
                     };
-                    let _ = tokio::time::timeout(SERVE_MAX, discard(&link)).await;
+                    let _ = tokio::time::timeout(SERVE_MAX, serve(&link)).await;
                 });
             }
         });
         Ok(Self { node: node.clone() })
     }
 
-    /// Measures the way to a peer: for half of `time` nothing but pings, for the other half with the path full.
-    /// `time` is at most [`DURATION_MAX`].
+    /// Measures the way to a peer: for a third of `time` nothing but pings, for a third with the way there full, for a third
+    /// with the way back full. `time` is at most [`DURATION_MAX`].
     ///
     /// # Errors
     /// [`SpeedError`].
@@ -189,34 +204,59 @@ impl Speed {
         target: impl Into<Target>,
         time: Duration,
     ) -> Result<SpeedReport, SpeedError> {
-        let half = time.min(DURATION_MAX) / 2;
+        let third = time.min(DURATION_MAX) / 3;
         let link = self.node.connect(target, PROTOCOL).await?;
-        let idle = pings(&link, half).await?;
-        let sent = Arc::new(AtomicU64::new(0));
-        let mut filling = JoinSet::new();
-        for _ in 0..STREAMS {
-            let mut stream = link.open_stream(Class::Bulk).await?;
-            let sent = sent.clone();
-            filling.spawn(async move {
-                let block = bytes::Bytes::from(vec![0x5a; BLOCK_BYTES]);
-                while stream.send.write_chunk(block.clone()).await.is_ok() {
-                    sent.fetch_add(block.len() as u64, Ordering::Relaxed);
-                }
-            });
-        }
-        tokio::time::sleep(WARM_UP).await;
-        let (before, started) = (sent.load(Ordering::Relaxed), Instant::now());
-        let loaded = pings(&link, half).await;
-        let (bytes, took) = (sent.load(Ordering::Relaxed) - before, started.elapsed());
+        let idle = pings(&link, third).await?;
+        let moved = Arc::new(AtomicU64::new(0));
+        let filling = fill(&link, &moved).await?;
+        let there = loaded(&link, &idle, third, &moved).await;
+        drop(filling);
+        moved.store(0, Ordering::Relaxed);
+        let wanted = u32::try_from((WARM_UP + third).as_millis()).unwrap_or(u32::MAX);
+        let mut request = vec![FILL];
+        request.extend_from_slice(&wanted.to_be_bytes());
+        link.send(request).await.map_err(|_| StreamError::Closed(link.why_closed()))?;
+        let reading = {
+            let (link, moved) = (link.clone(), moved.clone());
+            tokio::spawn(async move { discard(&link, &moved).await })
+        };
+        let back = loaded(&link, &idle, third, &moved).await;
         let path = link.path();
-        filling.shutdown().await;
+        reading.abort();
         // What is still on its way is of no use to anybody.
         let _ = tokio::time::timeout(PING_MAX, link.close("measured")).await;
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1);
-        let bytes_per_s =
-            u64::try_from(u128::from(bytes) * 1_000_000 / u128::from(micros)).unwrap_or(u64::MAX);
-        Ok(SpeedReport { idle, loaded: loaded?, bytes_per_s, path })
+        Ok(SpeedReport { idle, there: there?, back: back?, path })
     }
+}
+
+/// Pings on while something fills the link and counts in `moved`.
+async fn loaded(
+    link: &Link,
+    idle: &RoundTrips,
+    time: Duration,
+    moved: &AtomicU64,
+) -> Result<Direction, SpeedError> {
+    tokio::time::sleep(WARM_UP).await;
+    let (before, started) = (moved.load(Ordering::Relaxed), Instant::now());
+    let loaded = pings(link, time).await?;
+    let bytes = moved.load(Ordering::Relaxed) - before;
+    Ok(Direction::new(idle, loaded, bytes, started.elapsed()))
+}
+
+/// Opens streams and writes to them until they are dropped with the set.
+async fn fill(link: &Link, moved: &Arc<AtomicU64>) -> Result<JoinSet<()>, StreamError> {
+    let mut filling = JoinSet::new();
+    for _ in 0..STREAMS {
+        let mut stream = link.open_stream(Class::Bulk).await?;
+        let moved = moved.clone();
+        filling.spawn(async move {
+            let block = bytes::Bytes::from(vec![0x5a; BLOCK_BYTES]);
+            while stream.send.write_chunk(block.clone()).await.is_ok() {
+                moved.fetch_add(block.len() as u64, Ordering::Relaxed);
+            }
+        });
+    }
+    Ok(filling)
 }
 
 /// Round trips for a while, one after the other.
@@ -235,18 +275,50 @@ async fn pings(link: &Link, time: Duration) -> Result<RoundTrips, SpeedError> {
     Ok(round_trips.into_iter().collect())
 }
 
-/// Reads whatever comes and throws it away, until the link ends.
-async fn discard(link: &Link) {
+/// Reads whatever comes on streams and throws it away, until the link ends.
+async fn discard(link: &Link, moved: &Arc<AtomicU64>) {
     let mut reading = JoinSet::new();
     while let Ok(mut stream) = link.accept_stream().await {
+        // Those whose stream is over.
+        while reading.try_join_next().is_some() {}
         if reading.len() >= STREAMS {
             continue;
         }
+        let moved = moved.clone();
         reading.spawn(async move {
             let mut block = vec![0; BLOCK_BYTES];
-            while matches!(stream.recv.read(&mut block).await, Ok(1..)) {}
+            while let Ok(read @ 1..) = stream.recv.read(&mut block).await {
+                moved.fetch_add(read as u64, Ordering::Relaxed);
+            }
         });
     }
+}
+
+/// Lets the other side measure: reads what it fills the link with, and fills it when asked.
+async fn serve(link: &Link) {
+    let read = Arc::new(AtomicU64::new(0));
+    let filling = async {
+        while let Ok(message) = link.recv().await {
+            let Some(time) = asked_to_fill(&message) else { continue };
+            // One after the other: more requests wait in the link's own bounded inbox.
+            if let Ok(filling) = fill(link, &Arc::default()).await {
+                tokio::time::sleep(time).await;
+                drop(filling);
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = discard(link, &read) => {}
+        () = filling => {}
+    }
+}
+
+/// For how long a message asks to fill the way; `None` if it is none of ours.
+fn asked_to_fill(message: &[u8]) -> Option<Duration> {
+    let (&FILL, ms) = message.split_first()? else { return None };
+    let ms = u32::from_be_bytes(ms.try_into().ok()?);
+    Some(Duration::from_millis(ms.into()).min(DURATION_MAX))
 }
 
 #[cfg(test)]
@@ -261,25 +333,34 @@ mod tests {
             assert_eq!(Grade::of(Duration::from_millis(added_ms)).as_str(), grade, "{added_ms} ms");
         }
         let trips = |ms: &[u64]| ms.iter().map(|ms| Duration::from_millis(*ms)).collect::<RoundTrips>();
-        let report = SpeedReport {
-            idle: trips(&[3, 1, 2]),
-            loaded: trips(&[40, 42, 41, 12]),
-            bytes_per_s: 0,
-            path: None,
-        };
-        assert_eq!((report.added(), report.grade()), (Duration::from_millis(40), Grade::B));
+        let added =
+            Direction::new(&trips(&[3, 1, 2]), trips(&[40, 42, 41, 12]), 500, Duration::from_millis(250));
+        assert_eq!((added.added, added.grade()), (Duration::from_millis(40), Grade::B));
+        assert_eq!(added.bytes_per_s, 2000);
         assert_eq!(RoundTrips::default().quantile(950), Duration::ZERO);
     }
 
+    #[test]
+    fn only_a_whole_request_makes_this_side_fill_the_way_and_never_for_long() {
+        assert_eq!(asked_to_fill(&[1, 0, 0, 3, 232]), Some(Duration::from_secs(1)));
+        assert_eq!(asked_to_fill(&[1, 255, 255, 255, 255]), Some(DURATION_MAX));
+        for other in [&[][..], &[1], &[1, 0, 0, 0], &[1, 0, 0, 0, 1, 0], &[2, 0, 0, 3, 232]] {
+            assert_eq!(asked_to_fill(other), None, "{other:?}");
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_measurement_fills_the_path_and_ends() {
+    async fn a_measurement_fills_both_directions_and_ends() {
         let network = crate::MemoryNetwork::new();
         let node = async |name: &str| Node::builder().name(name).memory(&network).build().await.unwrap();
         let (a, b) = (node("a").await, node("b").await);
         crate::testing::introduce(&a, &b).unwrap();
         let (speed, _served) = (Speed::start(&a).unwrap(), Speed::start(&b).unwrap());
-        let report = speed.measure(b.id(), Duration::from_millis(400)).await.unwrap();
-        assert!(report.bytes_per_s > 100_000, "{report:?}");
-        assert!(report.idle.count() > 2 && report.loaded.count() > 0, "{report:?}");
+        // A second for each phase: a busy machine may take a while to begin.
+        let report = speed.measure(b.id(), Duration::from_secs(3)).await.unwrap();
+        assert!(report.idle.count() > 0, "{report:?}");
+        for direction in [&report.there, &report.back] {
+            assert!(direction.bytes_per_s > 0 && direction.loaded.count() > 0, "{report:?}");
+        }
     }
 }

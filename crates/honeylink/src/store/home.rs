@@ -57,6 +57,12 @@ impl HomeLayout {
         self.dir.join("config.toml")
     }
 
+    /// The folder of this device's own policies.
+    #[must_use]
+    pub fn policies(&self) -> PathBuf {
+        self.dir.join("policies")
+    }
+
     /// The socket of the local API.
     #[must_use]
     pub fn api_socket(&self) -> PathBuf {

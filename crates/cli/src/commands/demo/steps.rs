@@ -277,7 +277,7 @@ pub(super) async fn stop(devices: &mut [Device]) -> Result<(), Failure> {
 }
 
 fn request(file: &Path, to: &Device) -> SendRequest {
-    SendRequest { paths: vec![file.display().to_string()], to: Some(to.id.clone()) }
+    SendRequest { paths: vec![file.display().to_string()], to: Some(to.id.clone()), policy: None }
 }
 
 async fn sent(events: &mut Lines<TransferEvent>) -> Result<TransferOutcome, Failure> {

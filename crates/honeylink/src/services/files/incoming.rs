@@ -169,6 +169,7 @@ impl<'a> Run<'a> {
                 digest: report.digest,
                 placed: report.placed,
                 notes: vec![],
+                policy: None,
             }),
             Err(error) => Err(Arc::new(FileError::from(error))),
         };

@@ -26,6 +26,7 @@ use honeylink_core::identity::DeviceId;
 use tokio::sync::{Semaphore, broadcast};
 
 use crate::carrier::PathReport;
+use crate::link::{ApplyError, StreamError, TakenBack};
 use crate::node::{ConnectError, ListenError, Node};
 use crate::store::transfers::{Direction, TransferId, TransferLogError, TransferState};
 use crate::transfer::{
@@ -112,6 +113,17 @@ pub struct Done {
     pub placed: Vec<PathBuf>,
     /// Outgoing: what was skipped or renamed.
     pub notes: Vec<Note>,
+    /// Outgoing: by which policy, if one was wished for.
+    pub policy: Option<Box<SentBy>>,
+}
+
+/// By which policy a transfer went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SentBy {
+    /// The one it followed at last, if any.
+    pub followed: Option<String>,
+    /// The one to which the other device did not agree, if there was one.
+    pub taken_back: Option<TakenBack>,
 }
 
 /// What happens to transfers.
@@ -142,6 +154,12 @@ pub enum FileError {
     /// The receiving side.
     #[error(transparent)]
     Receive(#[from] ReceiveError),
+    /// The policy that was insisted on is not in force; nothing was sent.
+    #[error("nothing was sent: {0}")]
+    Policy(ApplyError),
+    /// What its policy asks for cannot be had.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
     /// The connection broke and could not be had again in time.
     #[error("the connection broke and did not come back within {} s; send again to continue", .0.as_secs())]
     GaveUp(Duration),
@@ -166,7 +184,7 @@ impl FileError {
                     ReceiveError::Stream(_) | ReceiveError::Disk(_) | ReceiveError::NoSpace { .. }
                 )
             }
-            Self::Connect(_) | Self::Busy => false,
+            Self::Connect(_) | Self::Policy(_) | Self::Stream(_) | Self::Busy => false,
         }
     }
 

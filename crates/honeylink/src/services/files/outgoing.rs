@@ -1,7 +1,7 @@
 //! Sending files: the link, the engine, another try when the connection breaks.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use honeylink_core::identity::DeviceId;
@@ -9,11 +9,12 @@ use honeylink_core::wire::link::{Class, CloseCode};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{Done, Ended, FileError, FileEvent, Files, PROTOCOL, Running, Shared};
+use super::{Done, Ended, FileError, FileEvent, Files, PROTOCOL, Running, SentBy, Shared, locked};
 use crate::carrier::PathReport;
 use crate::clock::unix_ms;
-use crate::link::{Link, Stream, StreamError};
+use crate::link::{ApplyError, Link, Stream, StreamError};
 use crate::node::{ConnectError, FetchStream, Target};
+use crate::services::steer::{PolicyChoice, steer};
 use crate::store::audit::AuditEvent;
 use crate::store::transfers::{Direction, TransferId, TransferRecord, TransferState};
 use crate::transfer::{Decision, Handle, Offer, Reason, SendError, SendOptions, SendReport, Sources, send};
@@ -39,11 +40,27 @@ impl Files {
         paths: &[PathBuf],
         handle: Handle,
     ) -> Result<Ended, FileError> {
+        self.send_under(target, paths, None, handle).await
+    }
+
+    /// As [`Files::send`], by a policy. What [`Node::follow_policy`](crate::Node::follow_policy) changes meanwhile holds for
+    /// the rest of the transfer, also over another connection.
+    ///
+    /// # Errors
+    /// [`FileError`]; [`FileError::Policy`] if the policy that was insisted on is not in force: then nothing was sent.
+    pub async fn send_under(
+        &self,
+        target: impl Into<Target>,
+        paths: &[PathBuf],
+        choice: Option<PolicyChoice>,
+        handle: Handle,
+    ) -> Result<Ended, FileError> {
         let shared = &self.shared;
         let peer = shared.node.resolve(target)?;
         let sources = sources_of(paths).await?;
         let id = sources.id(&scope(shared.node.id(), peer));
-        let run = Outgoing { shared, peer, id: TransferId(id), sources, paths, handle };
+        let choice = Mutex::new(choice);
+        let run = Outgoing { shared, peer, id: TransferId(id), sources, paths, handle, choice };
         run.finish(Via::Link).await
     }
 
@@ -61,7 +78,8 @@ impl Files {
         let sources = sources_of(paths).await?;
         let peer = stream.peer;
         let id = sources.id(&scope(shared.node.id(), peer));
-        let run = Outgoing { shared, peer, id: TransferId(id), sources, paths, handle };
+        let choice = Mutex::new(None);
+        let run = Outgoing { shared, peer, id: TransferId(id), sources, paths, handle, choice };
         run.finish(Via::Fetch(Box::new(stream))).await
     }
 }
@@ -88,7 +106,12 @@ struct Outgoing<'a> {
     sources: Sources,
     paths: &'a [PathBuf],
     handle: Handle,
+    /// The policy it goes by; the next attempt takes up what was changed during the last.
+    choice: Mutex<Option<PolicyChoice>>,
 }
+
+/// What came of a transfer: the engine's report, the path, and the link if there was one.
+type Sent = (SendReport, Option<PathReport>, Option<Link>);
 
 impl Outgoing<'_> {
     async fn finish(self, via: Via) -> Result<Ended, FileError> {
@@ -109,7 +132,7 @@ impl Outgoing<'_> {
             Via::Link => self.over_links().await,
             Via::Fetch(stream) => self.over_fetch(*stream).await,
         };
-        let result = result.map(|(report, path)| done(report, path)).map_err(Arc::new);
+        let result = result.map(|(report, path, link)| done(report, path, link.as_ref())).map_err(Arc::new);
         self.shared.note_size(self.id, &self.handle);
         abandoned.over();
         self.shared.note_end(self.id, &result).await;
@@ -119,7 +142,7 @@ impl Outgoing<'_> {
     }
 
     /// Tries until it works, a side says no, or the patience is over.
-    async fn over_links(&self) -> Result<(SendReport, Option<PathReport>), FileError> {
+    async fn over_links(&self) -> Result<Sent, FileError> {
         let mut link: Option<Link> = None;
         let mut wait = RETRY_FIRST;
         let mut broken_since = None;
@@ -158,7 +181,7 @@ impl Outgoing<'_> {
         self.handle.progress().borrow().bytes_done
     }
 
-    async fn attempt(&self, link: &mut Option<Link>) -> Result<(SendReport, Option<PathReport>), FileError> {
+    async fn attempt(&self, link: &mut Option<Link>) -> Result<Sent, FileError> {
         // A peer that stays away must not keep a person from giving up.
         let (open, stream) = tokio::select! {
             biased;
@@ -168,32 +191,62 @@ impl Outgoing<'_> {
         let options = SendOptions { id: self.id.0 };
         let sent = send(stream.recv, stream.send, self.sources.clone(), options, &self.handle).await;
         let path = open.path();
-        *link = Some(open);
-        Ok((sent?, path))
+        *link = Some(open.clone());
+        Ok((sent?, path, Some(open)))
     }
 
     async fn open(&self, link: &mut Option<Link>) -> Result<(Link, Stream), FileError> {
-        let open = match link.take() {
+        let former = link.take();
+        self.keep_policy(former.as_ref());
+        let open = match former {
             Some(open) if open.state() != crate::State::Closed => open,
             Some(_) | None => self.shared.node.connect(self.peer, PROTOCOL).await?,
         };
-        match open.open_stream(Class::Bulk).await {
+        let choice = locked(&self.choice).clone();
+        let opened = match steer(&open, choice.as_ref()).await {
+            Ok(Some(policy)) => match open.open_stream_under(&policy).await {
+                Err(StreamError::InsufficientBandwidth { .. }) if !insisted(choice.as_ref()) => {
+                    let opened = open.open_stream(Class::Bulk).await;
+                    // Followed as far as the link carries it: what is open already asks for no promise.
+                    let _ = steer(&open, choice.as_ref()).await;
+                    opened
+                }
+                opened => opened,
+            },
+            Ok(None) => open.open_stream(Class::Bulk).await,
+            Err(ApplyError::Closed(why)) => Err(StreamError::Closed(why)),
+            Err(refused @ (ApplyError::RolledBack { .. } | ApplyError::Rejected(_))) => {
+                return Err(FileError::Policy(refused));
+            }
+        };
+        match opened {
             Ok(stream) => Ok((open, stream)),
             Err(
                 error @ (StreamError::ConnectionLost(_)
                 | StreamError::Closed(_)
-                | StreamError::Options(_)
-                | StreamError::TooManyStreams { .. }
-                | StreamError::InsufficientBandwidth { .. }
-                | StreamError::UnknownPolicy(_)),
+                | StreamError::TooManyStreams { .. }),
             ) => {
                 let lost = std::io::Error::new(std::io::ErrorKind::ConnectionReset, error.to_string());
                 Err(SendError::Stream(lost).into())
             }
+            Err(
+                error @ (StreamError::Options(_)
+                | StreamError::InsufficientBandwidth { .. }
+                | StreamError::UnknownPolicy(_)),
+            ) => Err(FileError::Stream(error)),
         }
     }
 
-    async fn over_fetch(&self, stream: FetchStream) -> Result<(SendReport, Option<PathReport>), FileError> {
+    /// What the link followed at last is what the next one is to follow. Bytes are under way: from now on the transfer is
+    /// worth more than its policy.
+    fn keep_policy(&self, former: Option<&Link>) {
+        let mut choice = locked(&self.choice);
+        if let Some(policy) = former.and_then(Link::followed_policy) {
+            *choice = Some(PolicyChoice { policy, insist: false });
+        }
+    }
+
+    async fn over_fetch(&self, stream: FetchStream) -> Result<Sent, FileError> {
         let options = SendOptions { id: self.id.0 };
         let (stream, out, inn) = stream.split();
         let sent = send(inn, out, self.sources.clone(), options, &self.handle).await;
@@ -203,7 +256,7 @@ impl Outgoing<'_> {
         } else {
             stream.close();
         }
-        Ok((sent?, path))
+        Ok((sent?, path, None))
     }
 
     async fn record(&self, name: &str) {
@@ -225,6 +278,17 @@ impl Outgoing<'_> {
         };
         self.shared.note_begin(record).await;
     }
+}
+
+/// What the link followed or did not, if it was asked to.
+fn sent_by(link: &Link) -> Option<SentBy> {
+    let followed = link.followed_policy().map(|policy| policy.name);
+    let taken_back = link.taken_back_policy();
+    (followed.is_some() || taken_back.is_some()).then_some(SentBy { followed, taken_back })
+}
+
+fn insisted(choice: Option<&PolicyChoice>) -> bool {
+    choice.is_some_and(|choice| choice.insist)
 }
 
 /// Notes a transfer as interrupted when its future is dropped, as when the command that waits for it is.
@@ -267,13 +331,15 @@ fn may_retry(error: &FileError, broken_before: bool) -> bool {
         FileError::Connect(_)
         | FileError::Send(_)
         | FileError::Receive(_)
+        | FileError::Policy(_)
+        | FileError::Stream(_)
         | FileError::GaveUp(_)
         | FileError::Stopped
         | FileError::Busy => false,
     }
 }
 
-fn done(report: SendReport, path: Option<PathReport>) -> Done {
+fn done(report: SendReport, path: Option<PathReport>, link: Option<&Link>) -> Done {
     Done {
         files: report.files,
         bytes: report.bytes,
@@ -283,6 +349,7 @@ fn done(report: SendReport, path: Option<PathReport>) -> Done {
         digest: report.digest,
         placed: vec![],
         notes: report.notes,
+        policy: link.and_then(sent_by).map(Box::new),
     }
 }
 
