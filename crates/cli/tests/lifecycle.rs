@@ -73,6 +73,8 @@ fn a_foreground_node_ends_cleanly_at_sigterm() {
     assert_eq!(node.code(), 0);
     assert!(!anna.home().join("api.sock").exists());
     assert!(anna.run(&["logs"]).exits(0).out.contains("stopped"));
+    let logged = anna.run(&["logs", "--json", "-n", "3"]).exits(0).last();
+    assert!(logged["line"].is_string(), "{logged}");
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
         ));
     }
     for line in tail(&path, args.lines).map_err(|e| Failure::file("read", &path, &e))? {
-        app.out.line(&line)?;
+        say(app, &line)?;
     }
     if args.follow {
         tokio::select! {
@@ -59,6 +59,15 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
         }
     }
     Ok(ExitCode::Ok)
+}
+
+/// Prints a line of the log; with `--json` as a value: the one it is with `log.format = "json"`, otherwise its text.
+fn say(app: &App, line: &str) -> Result<(), Failure> {
+    let is_value = || line.starts_with('{') && serde_json::from_str::<serde_json::Value>(line).is_ok();
+    if app.out.json && !is_value() {
+        return app.out.json(&serde_json::json!({ "line": line }));
+    }
+    app.out.line(line)
 }
 
 /// The last `count` lines of the current file and the rotated ones before it.
@@ -100,7 +109,7 @@ async fn follow(app: &App, path: &Path) -> Result<(), Failure> {
             partial.extend_from_slice(&new);
             while let Some(end) = partial.iter().position(|&b| b == b'\n') {
                 let line: Vec<u8> = partial.drain(..=end).collect();
-                app.out.line(&text::clean(String::from_utf8_lossy(&line[..end]).as_ref(), 8_000))?;
+                say(app, &text::clean(String::from_utf8_lossy(&line[..end]).as_ref(), 8_000))?;
             }
             if inode.is_some_and(|now| now != *of) {
                 // Rotated: the rest of the old file has just been read.

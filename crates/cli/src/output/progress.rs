@@ -72,10 +72,16 @@ pub(crate) fn describe(transfer: &Transfer) -> String {
                 eta.unwrap_or_default()
             )
         }
-        TransferState::Paused => format!("paused at {}", units::bytes(transfer.bytes)),
+        TransferState::Paused => format!("paused at {}{}", units::bytes(transfer.bytes), why(transfer)),
         TransferState::Done => format!("done, {}", units::bytes(transfer.total_bytes)),
-        TransferState::Declined => "declined".to_owned(),
-        TransferState::Failed => "failed".to_owned(),
+        TransferState::Declined => format!("declined{}", why(transfer)),
+        TransferState::Failed => format!("failed{}", why(transfer)),
     };
     format!("{what}{more}: {state}")
+}
+
+/// Why it came to that, if it is known.
+fn why(transfer: &Transfer) -> String {
+    let words = transfer.error.as_ref().map(|error| text::clean(&error.message, 200));
+    words.filter(|words| !words.is_empty()).map(|words| format!(": {words}")).unwrap_or_default()
 }
