@@ -14,6 +14,10 @@ use crate::failure::Failure;
 use crate::output::Printer;
 use crate::signals;
 
+/// How often, and how many times, a node that does not answer its connections is looked at again.
+const DYING_LOOK_EVERY: Duration = Duration::from_millis(100);
+const DYING_LOOKS: usize = 50;
+
 /// The outcome of a command.
 pub(crate) type Outcome = Result<ExitCode, Failure>;
 
@@ -84,7 +88,16 @@ impl App {
 
     async fn open(&self, resolved: Resolved) -> Result<(Client, Option<Running>), Failure> {
         let client = self.client();
-        match client.get::<Status>(routes::STATUS).await {
+        let mut looked = client.get::<Status>(routes::STATUS).await;
+        // One that was killed just now still takes connections for a moment.
+        for _ in 0..DYING_LOOKS {
+            if !matches!(looked, Err(ClientError::Cut)) {
+                break;
+            }
+            tokio::time::sleep(DYING_LOOK_EVERY).await;
+            looked = client.get::<Status>(routes::STATUS).await;
+        }
+        match looked {
             Ok(status) if self.global.no_daemon => Err(Failure::hint(
                 ErrorCode::Policy,
                 format!(

@@ -48,6 +48,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let traffic = link.traffic().ok_or("the link is suspended")?;
     println!("weights of the open streams: {:?}", weights(traffic.streams));
+
+    // Or everything of the link at once, its messages and what is open: until a policy of that name changes again.
+    link.follow_policy(Preset::File.policy()).await?;
+    let follows = link.followed_policy().map(|policy| policy.name);
+    println!("the link follows {follows:?}, and nothing was taken back: {:?}", link.taken_back_policy());
     drop(stream);
     link.close("that was all").await?;
     console.shutdown().await;

@@ -69,6 +69,17 @@ impl ClientError {
         }
     }
 
+    /// A node that is killed takes its last connections and never answers them.
+    pub(super) fn from_http(error: hyper::Error) -> Self {
+        let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<io::Error>());
+        let gone = [io::ErrorKind::ConnectionReset, io::ErrorKind::BrokenPipe, io::ErrorKind::NotConnected];
+        let cut = source.is_some_and(|source| gone.contains(&source.kind()))
+            || error.is_incomplete_message()
+            || error.is_canceled()
+            || error.is_closed();
+        if cut { Self::Cut } else { Self::Http(error) }
+    }
+
     /// The error as the commands print it.
     #[must_use]
     pub fn into_body(self) -> ErrorBody {

@@ -181,14 +181,15 @@ impl Client {
         let stream = UnixStream::connect(&self.socket)
             .await
             .map_err(|e| ClientError::from_connect(&self.socket, e))?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(ClientError::Http)?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(ClientError::from_http)?;
         // The connection ends by itself once the answer is read or dropped; it holds nothing else.
         tokio::spawn(connection.with_upgrades());
         let answer = tokio::time::timeout(self.answer_wait, sender.send_request(request))
             .await
             .map_err(|_| ClientError::Slow(self.answer_wait))?
-            .map_err(ClientError::Http)?;
+            .map_err(ClientError::from_http)?;
         check_version(&answer)?;
         Ok(answer)
     }

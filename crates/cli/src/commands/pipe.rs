@@ -96,11 +96,16 @@ async fn take(pipe: &mut Pipe) -> Result<(), Failure> {
             return pipe.shutdown().await.map_err(|e| broken(&e));
         }
         let mut block = (&mut *pipe).take(u64::from(length));
-        if tokio::io::copy(&mut block, &mut out).await.map_err(|e| broken(&e))? < u64::from(length) {
+        if tokio::io::copy(&mut block, &mut out).await.map_err(|e| taken(&e))? < u64::from(length) {
             return Err(broken(&std::io::ErrorKind::UnexpectedEof.into()));
         }
         out.flush().await.map_err(|_| Failure::OutputClosed)?;
     }
+}
+
+/// Whoever read our stdout may be gone, as in `honeylink pipe --listen | head -c 100`; a node that is gone looks otherwise.
+fn taken(error: &std::io::Error) -> Failure {
+    if error.kind() == std::io::ErrorKind::BrokenPipe { Failure::OutputClosed } else { broken(error) }
 }
 
 fn broken(error: &std::io::Error) -> Failure {

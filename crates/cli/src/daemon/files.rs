@@ -148,6 +148,10 @@ async fn offer(daemon: &Daemon, out: &Out<TransferEvent>) -> Result<FetchStream,
                 PairingEvent::Fetch(stream) => return Ok(*stream),
                 PairingEvent::Failed(error) => {
                     last = failures::ceremony(&error);
+                    // The lock outlives the code, so nobody can use it any more.
+                    if last.code == ErrorCode::PairingLocked {
+                        return Err(last);
+                    }
                     if !opening.is_open() {
                         break;
                     }

@@ -71,7 +71,8 @@ pub(super) async fn open(
             Err(error) => {
                 // A stream that ends with its link is told a moment before the link's own end is.
                 let refused = tokio::time::timeout(LAST_WORDS_MAX, refused).await.unwrap_or_default();
-                let broke = || ErrorBody::new(ErrorCode::Unreachable, format!("the pipe broke: {error}"));
+                let broke =
+                    || ErrorBody::new(ErrorCode::Unreachable, format!("the pipe broke: {}", words(&error)));
                 let body = refused.unwrap_or_else(broke);
                 to.write_all(&[PIPE_BROKEN]).await?;
                 to.write_all(&serde_json::to_vec(&body)?).await?;
@@ -79,6 +80,14 @@ pub(super) async fn open(
         }
         to.shutdown().await
     }))
+}
+
+/// What broke a pipe, for a person: a stream that the other side does not take any more says so in numbers.
+fn words(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::ConnectionReset {
+        return "the other side stopped before it had taken everything".to_owned();
+    }
+    error.to_string()
 }
 
 /// Copies everything and flushes whenever nothing more waits: a person may be typing.

@@ -63,7 +63,7 @@ pub(crate) fn describe(transfer: &Transfer) -> String {
         TransferState::Waiting => "waiting for an answer".to_owned(),
         TransferState::Preparing => "reading".to_owned(),
         TransferState::Running => {
-            let eta = transfer.eta_s.map(|s| format!(", {} left", units::span(Duration::from_secs(s))));
+            let eta = transfer.eta_s.map(|s| format!(", {} left", left(s)));
             format!(
                 "{} of {}, {}{}",
                 units::bytes(transfer.bytes),
@@ -78,6 +78,11 @@ pub(crate) fn describe(transfer: &Transfer) -> String {
         TransferState::Failed => format!("failed{}", why(transfer)),
     };
     format!("{what}{more}: {state}")
+}
+
+/// An estimate in seconds, as coarse as it is.
+fn left(seconds: u64) -> String {
+    if seconds < 60 { format!("{} s", seconds.max(1)) } else { units::span(Duration::from_secs(seconds)) }
 }
 
 /// Why it came to that, if it is known.
