@@ -122,8 +122,6 @@ pub(crate) struct QuicCarrier {
     slots: Slots,
     holes: Holes,
     relays: Relays,
-    /// The key of a device that does not exist.
-    nobody: EndpointId,
     /// In a simulation, the place on its network.
     #[cfg(feature = "testing")]
     wire: Option<QuicWire>,
@@ -164,7 +162,6 @@ impl QuicCarrier {
             slots: Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX),
             holes,
             relays,
-            nobody: nobody()?,
             #[cfg(feature = "testing")]
             wire: None,
         })
@@ -183,8 +180,7 @@ impl QuicCarrier {
         let slots = Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX);
         let (reach, meter, holes) = (Reach::Wide, Meter::default(), Holes::default());
         let relays = Relays::new(&[]);
-        let nobody = nobody()?;
-        Ok(Self { endpoint, reach, meter, alpns, slots, holes, relays, nobody, wire: Some(wire) })
+        Ok(Self { endpoint, reach, meter, alpns, slots, holes, relays, wire: Some(wire) })
     }
 
     /// Whether devices are found by their key alone.
@@ -279,11 +275,11 @@ impl QuicCarrier {
     /// Sends something to every relay of the settings, so that iroh connects to each and stays there.
     ///
     /// It has no word for that: it keeps the connection to the one relay it chose, and to those that it sent something to
-    /// within a minute. So a device is dialled there that nobody is, by a key that was drawn for it and thrown away: the
-    /// relays drop these packets.
-    pub(crate) async fn call_at_relays(&self) {
+    /// within a minute. So `nobody` is dialled there, a device that does not exist: the relays drop these packets.
+    pub(crate) async fn call_at_relays(&self, nobody: DeviceId) {
+        let Ok(nobody) = EndpointId::from_bytes(nobody.as_bytes()) else { return };
         let urls = self.relays.own().iter().filter_map(|relay| self.relays.url(relay));
-        let target = EndpointAddr::from_parts(self.nobody, urls.map(iroh::TransportAddr::Relay));
+        let target = EndpointAddr::from_parts(nobody, urls.map(iroh::TransportAddr::Relay));
         let options =
             ConnectOptions::new().with_transport_config(transport_config(&Gauge::new(), self.reach));
         let calling = async {
@@ -409,13 +405,6 @@ pub(super) fn offline(key: &SecretKey, alpns: Vec<Vec<u8>>) -> Result<iroh::endp
         .alpns(alpns)
         .transport_config(transport_config(&Gauge::new(), Reach::Lan))
         .clear_ip_transports())
-}
-
-/// A key of which nobody has the secret any more.
-fn nobody() -> Result<EndpointId, BindError> {
-    let mut seed = zeroize::Zeroizing::new([0; 32]);
-    getrandom::fill(&mut seed[..]).map_err(|error| BindError::Tls(error.to_string()))?;
-    Ok(iroh::SecretKey::from_bytes(&seed).public())
 }
 
 /// Whose place a handshake takes.
