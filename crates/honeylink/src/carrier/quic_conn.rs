@@ -204,23 +204,18 @@ fn describe(addr: &iroh::TransportAddr, here: &[Interface]) -> (Rung, String) {
     }
 }
 
-/// How near an address is, seen from these interfaces: a public address may well be a neighbour's, or our own.
+/// How near an address is, seen from these interfaces. `Lan` is a neighbour on one of their links and nobody else: a private
+/// address alone says little, because the networks behind other routers have such addresses too, and the far end of a tunnel
+/// may be anywhere. A public address, on the other hand, may well be a neighbour's, or our own.
 pub(super) fn rung_of(ip: IpAddr, here: &[Interface]) -> Rung {
     let mut nets = here.iter().flat_map(|interface| &interface.nets);
+    let mut links = here.iter().filter(|interface| !interface.point_to_point);
     if ip.is_loopback() || nets.any(|net| net.addr() == ip) {
         Rung::Local
-    } else if is_private(ip) || here.iter().any(|interface| interface.is_on_link(ip)) {
+    } else if links.any(|link| link.is_on_link(ip)) {
         Rung::Lan
     } else {
         Rung::Direct
-    }
-}
-
-/// Addresses that cannot be routed over the internet: RFC 1918, RFC 3927, RFC 4193, RFC 4291 link-local.
-fn is_private(ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unique_local() || ip.is_unicast_link_local(),
     }
 }
 
@@ -240,4 +235,39 @@ fn lost(error: &ConnectionError) -> ConnLost {
 pub(super) fn printable(bytes: &[u8]) -> String {
     let end = bytes.len().min(honeylink_core::limits::REASON_BYTES_MAX);
     String::from_utf8_lossy(&bytes[..end]).chars().filter(|c| !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(name: &str, net: &str) -> Interface {
+        let nets = vec![net.parse().unwrap()];
+        Interface { index: 1, name: name.to_owned(), loopback: false, point_to_point: name == "tun0", nets }
+    }
+
+    #[test]
+    fn only_who_is_on_the_same_link_is_on_the_lan() {
+        let here = [
+            interface("eth0", "192.168.1.7/24"),
+            interface("eth0", "fd10::7/64"),
+            interface("eth1", "198.51.100.7/24"),
+            interface("tun0", "10.8.0.2/24"),
+        ];
+        for (addr, rung) in [
+            ("127.0.0.1", Rung::Local),
+            ("fd10::7", Rung::Local),
+            ("192.168.1.9", Rung::Lan),
+            ("198.51.100.9", Rung::Lan),
+            ("fd10::9", Rung::Lan),
+            ("fe80::1", Rung::Lan),
+            // Private, but behind another router, or at the far end of a tunnel.
+            ("192.168.2.9", Rung::Direct),
+            ("fd10:0:0:1::9", Rung::Direct),
+            ("10.8.0.1", Rung::Direct),
+            ("8.8.8.8", Rung::Direct),
+        ] {
+            assert_eq!(rung_of(addr.parse().unwrap(), &here), rung, "{addr}");
+        }
+    }
 }
