@@ -23,6 +23,10 @@ const PACKET_OVERHEAD_BYTES: u64 = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The other direction counts when it carries at least one byte for so many of this one.
 const BACK_COUNTS_FROM: u64 = 16;
+/// The pace before anything is known of the path: none, up to the first window (RFC 9002, section 7.7). Otherwise the second
+/// half of a hello would follow the first after a tenth of a round trip that nobody has measured yet, and might take
+/// another way.
+const UNPACED_BYTES_PER_S: u64 = 1_000_000_000;
 /// How much longer both directions' queues may be together than one alone, in halves. Twice as long, and whoever waits in
 /// both waits too long; a fifth longer, and the link idles.
 const BOTH_WAYS_HALVES: u32 = 3;
@@ -238,7 +242,7 @@ impl Controller for Paced {
     fn metrics(&self) -> ControllerMetrics {
         let mut metrics = ControllerMetrics::default();
         metrics.congestion_window = self.capacity.window();
-        metrics.pacing_rate = self.capacity.pacing_bytes_per_s();
+        metrics.pacing_rate = Some(self.capacity.pacing_bytes_per_s().unwrap_or(UNPACED_BYTES_PER_S));
         metrics.bandwidth_estimate = Some(self.capacity.bytes_per_s().saturating_mul(8));
         metrics
     }
