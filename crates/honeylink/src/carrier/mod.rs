@@ -258,6 +258,14 @@ impl Conn {
     }
 
     /// Tells when the paths may have changed.
+    /// Where the path in use ends, if there is one of several.
+    pub(crate) fn far_end(&self) -> Option<FarEnd> {
+        match self {
+            Self::Quic(c) => c.far_end().map(FarEnd),
+            Self::Memory(_) | Self::Tcp(_) => None,
+        }
+    }
+
     pub(crate) fn path_events(&self) -> PathEvents {
         match self {
             Self::Quic(c) => PathEvents::Quic(Box::pin(c.path_events())),
@@ -327,6 +335,10 @@ impl Conn {
     }
 }
 
+/// Where a path ends, as far as one is told from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FarEnd(iroh::TransportAddr);
+
 /// When to look at a connection's paths again.
 pub(crate) enum PathEvents {
     Quic(Pin<Box<iroh::endpoint::PathEventStream>>),
@@ -335,14 +347,18 @@ pub(crate) enum PathEvents {
 }
 
 impl PathEvents {
-    /// Waits until something changed; for ever if nothing will any more.
-    pub(crate) async fn next(&mut self) {
+    /// Waits until something changed; for ever if nothing will any more. Says which way is gone, if that is what changed.
+    pub(crate) async fn next(&mut self) -> Option<FarEnd> {
         if let Self::Quic(events) = self
-            && events.next().await.is_some()
+            && let Some(event) = events.next().await
         {
-            return;
+            #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
+            return match event {
+                iroh::endpoint::PathEvent::Closed { remote_addr, .. } => Some(FarEnd(remote_addr)),
+                _ => None,
+            };
         }
-        std::future::pending::<()>().await;
+        std::future::pending().await
     }
 }
 

@@ -142,6 +142,12 @@ impl QuicConn {
         describe(addr, here)
     }
 
+    /// The far address of the path in use.
+    pub(super) fn far_end(&self) -> Option<iroh::TransportAddr> {
+        let paths = self.inner.paths();
+        paths.iter().find(iroh::endpoint::Path::is_selected).map(|path| path.remote_addr().clone())
+    }
+
     pub(super) fn path_events(&self) -> iroh::endpoint::PathEventStream {
         self.inner.path_events()
     }

@@ -24,6 +24,9 @@ const FAREWELL: Duration = Duration::from_secs(2);
 const FAREWELL_TOTAL: Duration = SESSION_SUSPENDED_MAX;
 /// First wait before dialling again; doubles up to [`RETRY_MAX`].
 const RETRY_FIRST: Duration = Duration::from_millis(100);
+/// A session stream is given up for another on the same connection at the earliest after this time: one death is told more
+/// than once, and each new stream costs a round trip.
+const RENEW_AFTER: Duration = Duration::from_millis(300);
 /// Longest wait before dialling again.
 const RETRY_MAX: Duration = Duration::from_secs(5);
 
@@ -78,7 +81,10 @@ pub(crate) async fn drive_initiator<D: Dial>(shared: Arc<LinkShared>, node: D, c
                     return;
                 };
                 if let Ok(carriage) = opened {
-                    pump(&shared, carriage, None, clock).await;
+                    if matches!(pump(&shared, carriage, None, clock).await, Ended::Renew) {
+                        wait = RETRY_FIRST;
+                        continue;
+                    }
                     // A session that was agreed deserves a quick second try; one that was not, the back-off.
                     if *shared.watch_state().borrow() == State::Suspended {
                         wait = RETRY_FIRST;
@@ -117,9 +123,9 @@ pub(crate) async fn drive_responder(
         let Some(Some(carriage)) = until_over(&shared, clock, carriages.recv()).await else {
             return;
         };
-        let mut next = Some(carriage);
-        while let Some(carriage) = next.take() {
-            next = pump(&shared, carriage, Some(&mut carriages), clock).await;
+        let mut next = carriage;
+        while let Ended::Replaced(carriage) = pump(&shared, next, Some(&mut carriages), clock).await {
+            next = *carriage;
         }
     }
 }
@@ -161,16 +167,27 @@ async fn open_session(conn: &Conn, shared: &LinkShared) -> std::io::Result<Carri
     Ok(Carriage { conn: conn.clone(), send, recv })
 }
 
-/// Pumps until the stream dies, the session ends, or the peer brings a newer stream, which is returned.
+/// Why a session stream is not pumped any more.
+enum Ended {
+    /// It died, or the session is over.
+    Over,
+    /// The peer brought a newer one.
+    Replaced(Box<Carriage>),
+    /// Its path died, and this side is to bring a newer one.
+    Renew,
+}
+
+/// Pumps until the stream dies, the session ends, the peer brings a newer stream, or this side shall.
 async fn pump(
     shared: &LinkShared,
     carriage: Carriage,
     mut newer: Option<&mut mpsc::Receiver<Carriage>>,
     clock: Clock,
-) -> Option<Carriage> {
+) -> Ended {
     let Carriage { conn, send, recv } = carriage;
     shared.attach(conn, send, recv);
-    let mut replacement = None;
+    let mut ended = Ended::Over;
+    let brings = newer.is_none();
     {
         let writing = write_frames(shared, clock);
         let reading = read_frames(shared);
@@ -184,11 +201,27 @@ async fn pump(
                     writing.await;
                 }
             }
-            carriage = next_carriage(&mut newer) => replacement = carriage,
+            carriage = next_carriage(&mut newer) => {
+                ended = carriage.map_or(Ended::Over, |newer| Ended::Replaced(Box::new(newer)));
+            }
+            () = renewal(shared), if brings => ended = Ended::Renew,
         }
     }
     shared.detach();
-    replacement
+    ended
+}
+
+/// Waits until the stream attached just now shall be given up for another. Only the link's initiator brings streams.
+async fn renewal(shared: &LinkShared) {
+    let earliest = Instant::now() + RENEW_AFTER;
+    loop {
+        shared.renewal.notified().await;
+        tokio::time::sleep_until(earliest).await;
+        // What a session says last is not cut off.
+        if !shared.is_over() {
+            return;
+        }
+    }
 }
 
 async fn next_carriage(newer: &mut Option<&mut mpsc::Receiver<Carriage>>) -> Option<Carriage> {

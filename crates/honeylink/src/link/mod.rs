@@ -53,9 +53,9 @@ pub struct LinkStats {
     pub messages_received: u64,
     /// Payload bytes received.
     pub bytes_received: u64,
-    /// Messages sent again after the link was taken up on another connection.
+    /// Messages sent again after the link was taken up on another connection or stream.
     pub messages_resent: u64,
-    /// Times the link was taken up on another connection.
+    /// Times the link was taken up on another connection, or on another stream because a path died.
     pub resumes: u64,
     /// Datagrams that arrived and were dropped because the application did not take them.
     pub datagrams_dropped: u64,

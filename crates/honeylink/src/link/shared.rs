@@ -100,6 +100,8 @@ pub(crate) struct LinkShared {
     pub(super) wake_writer: Notify,
     /// The inbox has room again.
     pub(super) wake_reader: Notify,
+    /// The path that the session stream used is gone.
+    pub(super) renewal: Notify,
     wake_recv: Notify,
     wake_send: Notify,
     pub(super) streams_in: mpsc::Sender<Stream>,
@@ -153,6 +155,7 @@ impl LinkShared {
             state: watch::Sender::new(State::Pending),
             wake_writer: Notify::new(),
             wake_reader: Notify::new(),
+            renewal: Notify::new(),
             wake_recv: Notify::new(),
             wake_send: Notify::new(),
             streams_in,
@@ -299,6 +302,12 @@ impl LinkShared {
         inside.conn = None;
         drop(inside);
         self.apply(Input::CarrierLost);
+    }
+
+    /// The path that the session stream used is gone: the initiator goes on by another stream, and both sides say again
+    /// what was not acknowledged.
+    pub(crate) fn renew(&self) {
+        self.renewal.notify_waiters();
     }
 
     /// Takes the sending half away from senders, to end it.

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use honeylink_core::identity::DeviceId;
-use honeylink_core::paths::{Change, Counts, Hindrance, Paths, Way};
+use honeylink_core::paths::{Cause, Change, Counts, Hindrance, Paths, Way};
 use honeylink_core::time::Time;
 use tokio::sync::broadcast;
 
@@ -17,6 +17,8 @@ use super::{Carriers, Inner, Node, Reach};
 use crate::carrier::{Conn, PathReport, Rung};
 use crate::clock::unix_ms;
 
+/// How long after its direct path failed a link that gets another may have something stuck on the relay.
+const FAILED_LATELY: Duration = Duration::from_secs(10);
 /// Changes that a slow listener may be behind before it is told that it missed some.
 const BEHIND_MAX: usize = 64;
 
@@ -96,18 +98,33 @@ impl Inner {
         let mut climb = Climb::default();
         loop {
             self.note_ways(&conn.peer());
-            let ways = conn.paths();
+            let (ways, used) = (conn.paths(), conn.far_end());
             let relayed = !ways.is_empty() && ways.iter().all(|way| way.rung == Rung::Relayed);
-            let Some(pause) = climb.pause(relayed) else {
-                events.next().await;
-                continue;
+            let gone = match climb.pause(relayed) {
+                None => events.next().await,
+                Some(pause) => match tokio::time::timeout(pause, events.next()).await {
+                    Ok(gone) => gone,
+                    Err(_) => {
+                        climb.tried();
+                        if let Carriers::Quic(quic) = &self.carriers {
+                            quic.look_for_ways().await;
+                        }
+                        None
+                    }
+                },
             };
-            if tokio::time::timeout(pause, events.next()).await.is_err() {
-                climb.tried();
-                if let Carriers::Quic(quic) = &self.carriers {
-                    quic.look_for_ways().await;
-                }
+            // Also when another path to the same address takes its place, which is no change of the way.
+            if gone.is_some() && gone == used && conn.lost().is_none() {
+                self.renew_links(&conn.peer());
             }
+        }
+    }
+
+    /// Lets every link with a peer go on by another stream: what was under way on the path that is gone would else be sent
+    /// again only when QUIC forgets that path.
+    fn renew_links(&self, peer: &DeviceId) {
+        for link in self.pool.links_of(peer) {
+            link.renew();
         }
     }
 
@@ -130,9 +147,14 @@ impl Inner {
         let known = peers.entry(*peer).or_default();
         let Some(change) = known.observe(now, used, paths.iter().map(way)).cloned() else { return };
         let reason = known.reason(self.hindrance(peer)).map(|reason| reason.to_string());
+        let before = known.history().len().checked_sub(2).and_then(|at| known.history().nth(at));
+        let stuck = leaves_stuck(&change, before);
         drop(peers);
         let to = change.to.as_ref().map(ToString::to_string).unwrap_or_default();
         tracing::info!(peer = %peer.short(), cause = change.cause.as_str(), to, "way changed");
+        if stuck {
+            self.renew_links(peer);
+        }
         // Nobody listening is fine.
         let _ = self.way_book.changes.send(WayChanged { peer: *peer, at_unix_ms: unix_ms(), change, reason });
     }
@@ -171,6 +193,19 @@ impl Inner {
     }
 }
 
+/// Whether a change may have left something behind on a path that is gone, or on one that was not there yet: a device that
+/// moves reaches its relay again some time after it lost the direct path, and QUIC waits twice as long after each try.
+fn leaves_stuck(change: &Change, before: Option<&Change>) -> bool {
+    // One of two equal ways that was closed for the other may look like one that died, to who looks late.
+    let fell = |change: &Change| {
+        let rungs = (change.from.as_ref().map(|way| way.rung), change.to.as_ref().map(|way| way.rung));
+        change.cause == Cause::Failed && rungs.0 < rungs.1
+    };
+    let lately = |before: &Change| change.at.saturating_since(before.at) < FAILED_LATELY;
+    fell(change)
+        || change.cause == Cause::Climbed && before.is_some_and(|before| fell(before) && lately(before))
+}
+
 /// When something that happened at `at` was by the wall clock, which says `wall` now.
 fn wall_of(wall: u64, now: Time, at: Time) -> u64 {
     let ago = u64::try_from(now.saturating_since(at).as_millis()).unwrap_or(u64::MAX);
@@ -183,5 +218,57 @@ fn way(path: &PathReport) -> Way {
         carrier: path.carrier,
         remote: path.remote.clone(),
         rtt: (path.rtt > Duration::ZERO).then_some(path.rtt),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    async fn node(name: &str) -> Node {
+        Node::builder().name(name).reach(Reach::Loopback).discovery(false).build().await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_under_way_when_a_path_dies_arrives_once_and_in_order_by_another_stream() {
+        let (a, b) = (node("a").await, node("b").await);
+        crate::testing::introduce(&a, &b).unwrap();
+        let mut listener = b.listen("count/1").unwrap();
+        let link = a.connect(b.id(), "count/1").await.unwrap();
+        let theirs = listener.accept().await.unwrap();
+        let pings = async {
+            while link.stats().resumes < 4 {
+                link.ping(PATIENCE).await.unwrap();
+            }
+        };
+        let says = async {
+            let mut said = 0_u32;
+            while link.stats().resumes < 4 {
+                // As often as it is told, once in a while another stream is taken.
+                a.inner.renew_links(&b.id());
+                link.send(said.to_be_bytes().to_vec()).await.unwrap();
+                said += 1;
+            }
+            link.send(b"end".to_vec()).await.unwrap();
+            said
+        };
+        let hears = async {
+            let mut heard = 0_u32;
+            loop {
+                let message = theirs.recv().await.unwrap();
+                if message[..] == *b"end" {
+                    return heard;
+                }
+                assert_eq!(message[..], heard.to_be_bytes());
+                heard += 1;
+            }
+        };
+        let all = async { tokio::join!(pings, says, hears) };
+        let ((), said, heard) = tokio::time::timeout(PATIENCE, all).await.unwrap();
+        assert_eq!(said, heard);
+        a.shutdown().await;
+        b.shutdown().await;
     }
 }
