@@ -10,6 +10,7 @@
 //! world      routers, NATs, devices, relays out of namespaces (crate patchbay)
 //! line       delay and loss, without netem
 //! process    programs in there
+//! observers  who tells devices how their routers show them
 //! subject    the product and the control
 //! watch      what an application sees
 //! run        one run of one scenario, step by step
@@ -19,6 +20,8 @@
 
 #[cfg(target_os = "linux")]
 mod line;
+#[cfg(target_os = "linux")]
+mod observers;
 #[cfg(target_os = "linux")]
 mod process;
 #[cfg(target_os = "linux")]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::Trouble;
+use crate::observers::Observers;
 use crate::scenario::{Rung, Scenario, Step};
 use crate::subject::{Programs, Relays, Subject, Who};
 use crate::watch::Watch;
@@ -28,13 +29,15 @@ pub(crate) enum Figure {
     FirstMs,
     /// From the first answer to the first direct one, ms.
     ToDirectMs,
+    /// From the wish to speak to the first direct answer, ms.
+    FirstDirectMs,
     /// The longest time without an answer while the path changed to the direct one, ms.
     MigrationGapMs,
     /// Messages lost, doubled or cut off by a connection's end, in the whole run.
     Damage,
     /// Without an answer when the direct path died silently, ms.
     SilentDeathMs,
-    /// From healing to the direct path, ms.
+    /// From healing to the direct path, ms, where there was one before.
     HealMs,
     /// Without an answer when a device moved to another router, ms.
     HandoffMs,
@@ -71,9 +74,10 @@ pub(crate) async fn run(
 ) -> Result<Outcome, Trouble> {
     let world = World::build(scenario).await?;
     let mut relays = Relays::start(&world, programs, folder).await?;
+    let observers = Observers::start(&world, programs, folder).await?;
     let [ann, bert] = scenario.devices.as_slice() else { return Err("needs two devices".into()) };
     let names = [ann.name.clone(), bert.name.clone()];
-    let product = Subject::product(programs, &names, &[(0, 1)], &relays.at, folder).await?;
+    let product = Subject::product(programs, &names, &[(0, 1)], &relays.at, &observers, folder).await?;
     let mut subjects = [Subject::control(programs, &names, &relays.at), product];
     for subject in &mut subjects {
         subject.start(&world).await?;
@@ -84,6 +88,7 @@ pub(crate) async fn run(
         world: &world,
         relays: &mut relays,
         pairs: Vec::new(),
+        cut: Vec::new(),
         outcome: Outcome::default(),
     };
     for subject in &subjects {
@@ -106,6 +111,8 @@ struct Running<'a> {
     world: &'a World,
     relays: &'a mut Relays,
     pairs: Vec<(Who, Watch)>,
+    /// The pairs whose direct path was cut: who was relayed before has nothing to come back to.
+    cut: Vec<usize>,
     outcome: Outcome,
 }
 
@@ -119,6 +126,7 @@ impl Running<'_> {
                 let at = Instant::now();
                 self.world.cut().await?;
                 self.gaps(Figure::SilentDeathMs, at, *within_s, &direct).await;
+                self.cut = direct;
             }
             Step::Heal { within_s } => {
                 let at = Instant::now();
@@ -171,7 +179,11 @@ impl Running<'_> {
                 continue;
             }
             let direct = Some(f64::from(u8::from(there.is_some())));
-            self.outcome.samples.push(self.sample(*who, Figure::Direct, direct));
+            let whole = there.map(|there| millis(there.at.saturating_duration_since(watch.began())));
+            self.outcome.samples.extend([
+                self.sample(*who, Figure::Direct, direct),
+                self.sample(*who, Figure::FirstDirectMs, whole),
+            ]);
             if let (Some(first), Some(there)) = (first, there) {
                 let took = millis(there.at.saturating_duration_since(first.at));
                 self.outcome.samples.push(self.sample(*who, Figure::ToDirectMs, Some(took)));
@@ -187,7 +199,8 @@ impl Running<'_> {
 
     async fn heal(&mut self, at: Instant, within_s: u64) {
         let until = at + Duration::from_secs(within_s);
-        for (who, watch) in &self.pairs {
+        for index in std::mem::take(&mut self.cut) {
+            let Some((who, watch)) = self.pairs.get(index) else { continue };
             let left = until.saturating_duration_since(Instant::now());
             let direct = |answer: &crate::watch::Answer| answer.rung.is_some_and(Rung::is_direct);
             let back = watch.until(at, left, direct).await;

@@ -176,6 +176,9 @@ pub(crate) struct Scenario {
     /// Relays on the internet that both devices know.
     #[serde(default = "one_relay")]
     pub(crate) relays: usize,
+    /// Devices on the internet that tell the two how their routers show them (`nat.observe`).
+    #[serde(default)]
+    pub(crate) observers: usize,
     #[serde(default)]
     pub(crate) line: Line,
     #[serde(default)]

@@ -17,17 +17,18 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::Command;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::Trouble;
 use crate::line::Chance;
+use crate::observers::Observers;
 use crate::scenario::{self, Kind, Scenario};
 use crate::subject::{Programs, Relays, Subject};
 use crate::world::World;
 
-/// Devices, and the links between them: all pairs would be 55.
+/// All pairs of them would be 55 links.
 const DEVICES: usize = 11;
-const LINKS: usize = 50;
 const FAULT_EVERY: Duration = Duration::from_secs(2);
 /// From one message of a link to the next.
 const SAY_EVERY: Duration = Duration::from_secs(2);
@@ -41,6 +42,10 @@ const SETTLE: Duration = Duration::from_secs(90);
 const GROWTH_MAX: f64 = 1.3;
 const KINDS: [Kind; 6] =
     [Kind::Public, Kind::Open, Kind::Home, Kind::Cgnat, Kind::Corporate, Kind::UdpBlocked];
+
+/// The faults, as they are told while they happen.
+const FAULTS: [&str; 6] =
+    ["the direct paths are cut of", "everything is healed", "moves", "a relay dies", "frozen", "killed"];
 
 /// What a sender knows of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +64,13 @@ struct Line {
     said: Mutex<BTreeMap<u64, Word>>,
 }
 
+impl Line {
+    /// How many messages the sender's node took.
+    fn taken(&self) -> usize {
+        held(&self.said).values().filter(|word| **word == Word::Taken).count()
+    }
+}
+
 /// What the soak found.
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Found {
@@ -70,6 +82,8 @@ pub(crate) struct Found {
     unknown: u64,
     lost: u64,
     twice: u64,
+    /// Links over which nothing more went after everything was mended.
+    stuck: u64,
     memory_bytes_early: u64,
     memory_bytes_late: u64,
 }
@@ -77,7 +91,7 @@ pub(crate) struct Found {
 impl Found {
     pub(crate) fn is_good(&self) -> bool {
         let grown = self.memory_bytes_late as f64 / (self.memory_bytes_early.max(1)) as f64;
-        self.lost == 0 && self.twice == 0 && self.taken > 0 && grown <= GROWTH_MAX
+        self.lost == 0 && self.twice == 0 && self.stuck == 0 && self.taken > 0 && grown <= GROWTH_MAX
     }
 }
 
@@ -85,6 +99,7 @@ impl Found {
 pub(crate) async fn run(
     programs: &Programs,
     minutes: f64,
+    links: usize,
     seed: u64,
     folder: &Path,
 ) -> Result<Found, Trouble> {
@@ -92,34 +107,50 @@ pub(crate) async fn run(
     let names: Vec<String> = (0..DEVICES).map(|number| format!("node-{number}")).collect();
     let world = World::build(&scenario(&names)?).await?;
     let mut relays = Relays::start(&world, programs, folder).await?;
+    let observers = Observers::start(&world, programs, folder).await?;
     let pairs: Vec<(usize, usize)> =
-        (0..DEVICES).flat_map(|a| (a + 1..DEVICES).map(move |b| (a, b))).take(LINKS).collect();
-    let mut nodes = Subject::product(programs, &names, &pairs, &relays.at, folder).await?;
+        (0..DEVICES).flat_map(|a| (a + 1..DEVICES).map(move |b| (a, b))).take(links).collect();
+    let mut nodes = Subject::product(programs, &names, &pairs, &relays.at, &observers, folder).await?;
     nodes.start(&world).await?;
     let lines: Vec<Arc<Line>> = pairs
         .iter()
         .map(|(from, to)| Arc::new(Line { from: *from, to: *to, said: Mutex::default() }))
         .collect();
+    // Whether each device's node runs.
+    let runs: Runs = names.iter().map(|name| (name.clone(), watch::Sender::new(true))).collect();
     let mut talkers = JoinSet::new();
     for line in &lines {
         let device = world.device(&names[line.from])?.clone();
         let home = nodes.home(&names[line.from])?.to_owned();
         let (program, to, line) = (program.clone(), names[line.to].clone(), line.clone());
+        let mut up = runs.get(&names[line.from]).ok_or("no such device")?.subscribe();
         talkers.spawn(async move {
             loop {
+                // A program that finds no node becomes one itself, and would be in the way of the one that comes back.
+                if up.wait_for(|up| *up).await.is_err() {
+                    return;
+                }
                 let mut command = Command::new(&program);
                 command.arg("--home").arg(&home).args(["chat", &to, "--json"]);
                 // An end is a fault's doing: somebody asks again.
-                let _ = talk(&device, command, &line).await;
+                tokio::select! {
+                    _ = talk(&device, command, &line) => {}
+                    _ = up.wait_for(|up| !*up) => {}
+                }
                 tokio::time::sleep(SAY_EVERY / 4).await;
             }
         });
     }
     let mut found = Found { minutes, seed, links: lines.len(), ..Found::default() };
-    faults(&mut found, &world, &mut relays, &mut nodes, &names).await?;
+    faults(&mut found, &world, &mut relays, &mut nodes, &runs).await?;
+    let mended: Vec<_> = lines.iter().map(|line| line.taken()).collect();
     // The last words are said before the talkers go, so that nothing is unknown for want of time.
     tokio::time::sleep(SETTLE / 2).await;
     talkers.shutdown().await;
+    for (line, before) in lines.iter().zip(mended).filter(|(line, before)| line.taken() == *before) {
+        println!("stuck after {before} messages: {} to {}", names[line.from], names[line.to]);
+        found.stuck += 1;
+    }
     tokio::time::sleep(SETTLE / 2).await;
     found.memory_bytes_late = memory(&nodes, &names);
     let homes: Vec<_> =
@@ -130,7 +161,8 @@ pub(crate) async fn run(
 }
 
 fn scenario(names: &[String]) -> Result<Scenario, Trouble> {
-    let mut text = String::from("name = \"soak\"\nabout = \"everything at once\"\nrelays = 2\n");
+    let mut text =
+        String::from("name = \"soak\"\nabout = \"everything at once\"\nrelays = 2\nobservers = 2\n");
     for (name, kind) in names.iter().zip(KINDS.iter().cycle()) {
         text.push_str(&format!("[[devices]]\nname = \"{name}\"\nbehind = \"{}\"\n", kind.name()));
     }
@@ -169,21 +201,79 @@ async fn talk(device: &patchbay::Device, mut command: Command, line: &Line) -> R
     }
 }
 
+/// Whether each device's node runs, for those who talk there.
+type Runs = BTreeMap<String, watch::Sender<bool>>;
+
+/// What comes back by itself.
+enum Mend {
+    Relay,
+    Frozen(String),
+    Killed(String),
+}
+
+/// What was broken for a while, and when it is mended.
+#[derive(Default)]
+struct Broken(Vec<(Instant, Mend)>);
+
+impl Broken {
+    /// Whether something happened to this device that is not mended yet.
+    fn has(&self, device: &str) -> bool {
+        self.0.iter().any(|(_, mend)| match mend {
+            Mend::Frozen(name) | Mend::Killed(name) => name == device,
+            Mend::Relay => false,
+        })
+    }
+
+    fn push(&mut self, mend: Mend) {
+        self.0.push((Instant::now() + AWAY, mend));
+    }
+
+    /// Mends what is due by `now`.
+    async fn mend(
+        &mut self,
+        now: Instant,
+        world: &World,
+        relays: &mut Relays,
+        nodes: &mut Subject,
+        runs: &Runs,
+    ) -> Result<(), Trouble> {
+        let (due, later): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.0).into_iter().partition(|(at, _)| *at <= now);
+        self.0 = later;
+        for (_, mend) in due {
+            match mend {
+                Mend::Relay => relays.start_all(world).await?,
+                Mend::Frozen(name) => nodes.signal(&name, Signal::CONT)?,
+                Mend::Killed(name) => {
+                    nodes.up(world, &name).await?;
+                    runs.get(&name).ok_or("nobody to start")?.send_replace(true);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Breaks something every two seconds, mends it later, and mends everything in the end.
 async fn faults(
     found: &mut Found,
     world: &World,
     relays: &mut Relays,
     nodes: &mut Subject,
-    names: &[String],
+    runs: &Runs,
 ) -> Result<(), Trouble> {
+    let names: Vec<String> = runs.keys().cloned().collect();
     let mut chance = Chance::new(found.seed);
+    let mut broken = Broken::default();
     let began = Instant::now();
     let over = Duration::from_secs_f64(found.minutes * 60.0);
     while began.elapsed() < over {
-        let name = names.get(chance.below(names.len())).ok_or("nobody to hit")?;
         let until = Instant::now() + FAULT_EVERY;
-        match chance.below(6) {
+        broken.mend(Instant::now(), world, relays, nodes, runs).await?;
+        let name = names.get(chance.below(names.len())).ok_or("nobody to hit")?;
+        let fault = chance.below(6);
+        println!("{:6.1} s: {} {name}", began.elapsed().as_secs_f64(), FAULTS[fault]);
+        match fault {
             0 => world.cut_one(name).await?,
             1 => world.heal().await?,
             2 => {
@@ -192,26 +282,27 @@ async fn faults(
             }
             3 => {
                 relays.kill(chance.below(world.relays())).await;
-                tokio::time::sleep(AWAY).await;
-                relays.start_all(world).await?;
+                broken.push(Mend::Relay);
             }
+            // Frozen or dead already: nothing is new for it.
+            _ if broken.has(name) => {}
             4 => {
                 nodes.signal(name, Signal::STOP)?;
-                tokio::time::sleep(AWAY).await;
-                nodes.signal(name, Signal::CONT)?;
+                broken.push(Mend::Frozen(name.clone()));
             }
             _ => {
                 nodes.kill(name).await;
-                tokio::time::sleep(AWAY).await;
-                nodes.up(world, name).await?;
+                runs.get(name).ok_or("nobody to kill")?.send_replace(false);
+                broken.push(Mend::Killed(name.clone()));
             }
         }
         found.faults += 1;
         if found.memory_bytes_early == 0 && began.elapsed() > over.min(Duration::from_secs(600)) / 5 {
-            found.memory_bytes_early = memory(nodes, names);
+            found.memory_bytes_early = memory(nodes, &names);
         }
         tokio::time::sleep(until.saturating_duration_since(Instant::now())).await;
     }
+    broken.mend(Instant::now() + AWAY, world, relays, nodes, runs).await?;
     world.heal().await
 }
 
@@ -261,6 +352,9 @@ async fn count(
         for (number, word) in held(&line.said).iter() {
             let count = times.get(number).copied().unwrap_or(0);
             found.twice += u64::from(count > 1);
+            if count > 1 || (count == 0 && *word == Word::Taken) {
+                println!("{} to {}: message {number} came {count} times", names[line.from], names[line.to]);
+            }
             match word {
                 Word::Taken => {
                     found.taken += 1;

@@ -11,12 +11,13 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::Trouble;
+use crate::observers::Observers;
 use crate::process::Process;
 use crate::watch::Watch;
 use crate::world::World;
 
 /// Programs must be up within this time; long, because a loaded machine is no finding.
-const START_MAX: Duration = Duration::from_secs(60);
+pub(crate) const START_MAX: Duration = Duration::from_secs(60);
 /// A node must be at its relay within this time, or starts the scenario without.
 const ONLINE_MAX: Duration = Duration::from_secs(15);
 /// From one numbered message to the next, at least.
@@ -29,6 +30,8 @@ const LOST_AFTER_S: u64 = 120;
 pub(crate) struct Programs {
     pub(crate) honeylink: PathBuf,
     pub(crate) raw: PathBuf,
+    /// `log.level` of the nodes.
+    pub(crate) log: String,
 }
 
 /// Whose figure it is.
@@ -47,6 +50,10 @@ pub(crate) struct Subject {
     homes: BTreeMap<String, PathBuf>,
     /// For the product what stands in its settings, for the control its arguments.
     relays: Vec<String>,
+    /// What stands in the product's setting `nat.observers`.
+    observers: String,
+    /// Its setting `log.level`.
+    log: String,
     running: BTreeMap<String, Process>,
     /// The devices in the scenario's order; the first one calls.
     names: Vec<String>,
@@ -60,6 +67,8 @@ impl Subject {
             program: programs.raw.clone(),
             homes: BTreeMap::new(),
             relays,
+            observers: String::new(),
+            log: String::new(),
             running: BTreeMap::new(),
             names: names.to_vec(),
         }
@@ -71,6 +80,7 @@ impl Subject {
         names: &[String],
         pairs: &[(usize, usize)],
         relays: &[RelayAt],
+        observers: &Observers,
         folder: &Path,
     ) -> Result<Self, Trouble> {
         let home = |name: &String| folder.join(format!("{name}-home"));
@@ -82,6 +92,8 @@ impl Subject {
             program: programs.honeylink.clone(),
             homes: names.iter().map(|name| (name.clone(), home(name))).collect(),
             relays,
+            observers: observers.setting.clone(),
+            log: programs.log.clone(),
             running: BTreeMap::new(),
             names: names.to_vec(),
         })
@@ -122,7 +134,8 @@ impl Subject {
             format!("node.name={name}"),
             "node.reach=wide".to_owned(),
             format!("node.relays={relays}"),
-            "log.level=info,honeylink=debug".to_owned(),
+            format!("nat.observers={}", self.observers),
+            format!("log.level={}", self.log),
         ];
         for setting in settings {
             command.args(["--set", &setting]);
@@ -151,17 +164,7 @@ impl Subject {
     }
 
     pub(crate) fn honeylink(&self, name: &str) -> Command {
-        let mut command = Command::new(&self.program);
-        if let Some(home) = self.homes.get(name) {
-            command.arg("--home").arg(home);
-        }
-        // What the person who measures has set is not measured.
-        let set = std::env::vars_os().map(|(name, _)| name);
-        for name in set.filter(|name| name.to_string_lossy().starts_with("HONEYLINK_")) {
-            command.env_remove(name);
-        }
-        command.env_remove("RUST_LOG");
-        command
+        honeylink(&self.program, self.homes.get(name).map(PathBuf::as_path))
     }
 
     /// The application on the first device: a numbered message, its answer, the next.
@@ -221,6 +224,20 @@ impl Subject {
         }
         self.running.clear();
     }
+}
+
+/// The program with a home, and without what the person who measures has set for it.
+pub(crate) fn honeylink(program: &Path, home: Option<&Path>) -> Command {
+    let mut command = Command::new(program);
+    if let Some(home) = home {
+        command.arg("--home").arg(home);
+    }
+    let set = std::env::vars_os().map(|(name, _)| name);
+    for name in set.filter(|name| name.to_string_lossy().starts_with("HONEYLINK_")) {
+        command.env_remove(name);
+    }
+    command.env_remove("RUST_LOG");
+    command
 }
 
 /// A running relay, as `honeylink relay` says it: address and key.

@@ -23,15 +23,21 @@ usage: honeylink-lab --scenarios FOLDER --raw FILE --honeylink FILE
   --docs FILE         puts the tables between the markers of this Markdown file
   --runs N            runs of each scenario, instead of its own number
   --keep FOLDER       homes and logs stay there
+  --log LEVELS        of the nodes' logs; info,honeylink=debug otherwise
   --soak              instead of scenarios: fifty links and a fault every two seconds
   --minutes N         of the soak; 10 otherwise
+  --links N           of the soak; 50 otherwise
   --seed N            of its faults; 1 otherwise
   NAME..              scenarios, or NAME=VARIANT for one pair of a matrix; all without";
 
 /// A run of a scenario ends after this time: longer than all its steps may take.
 const RUN_MAX: Duration = Duration::from_secs(600);
+/// What the nodes write down unless somebody says otherwise.
+const LOG: &str = "info,honeylink=debug";
 /// How long the soak breaks things unless somebody says otherwise.
 const SOAK_MINUTES: f64 = 10.0;
+/// How many links it holds unless somebody says otherwise.
+const SOAK_LINKS: usize = 50;
 
 /// See [`USAGE`].
 #[derive(Debug, Default)]
@@ -43,8 +49,10 @@ pub(crate) struct Wish {
     docs: Option<PathBuf>,
     runs: Option<u32>,
     keep: Option<PathBuf>,
+    log: Option<String>,
     soak: bool,
     minutes: Option<f64>,
+    links: Option<usize>,
     seed: Option<u64>,
     names: Vec<String>,
 }
@@ -61,8 +69,10 @@ impl Wish {
                 "--docs" => wish.docs = Some(args.next()?.into()),
                 "--runs" => wish.runs = Some(args.next()?.parse().ok()?),
                 "--keep" => wish.keep = Some(args.next()?.into()),
+                "--log" => wish.log = Some(args.next()?),
                 "--soak" => wish.soak = true,
                 "--minutes" => wish.minutes = Some(args.next()?.parse().ok()?),
+                "--links" => wish.links = Some(args.next()?.parse().ok()?),
                 "--seed" => wish.seed = Some(args.next()?.parse().ok()?),
                 flag if flag.starts_with('-') => return None,
                 _ => wish.names.push(arg),
@@ -90,7 +100,11 @@ pub(crate) async fn obey(wish: &Wish) -> Result<bool, Trouble> {
 }
 
 async fn all(wish: &Wish) -> Result<bool, Trouble> {
-    let programs = Programs { honeylink: wish.honeylink.clone(), raw: wish.raw.clone() };
+    let programs = Programs {
+        honeylink: wish.honeylink.clone(),
+        raw: wish.raw.clone(),
+        log: wish.log.clone().unwrap_or_else(|| LOG.to_owned()),
+    };
     if wish.soak {
         return long(wish, &programs).await;
     }
@@ -128,7 +142,9 @@ async fn long(wish: &Wish, programs: &Programs) -> Result<bool, Trouble> {
     let folder = wish.keep.clone().unwrap_or_else(|| temporary.path().to_owned());
     std::fs::create_dir_all(&folder)?;
     let minutes = wish.minutes.unwrap_or(SOAK_MINUTES);
-    let found = soak::run(programs, minutes, wish.seed.unwrap_or(1), &folder).await?;
+    let found =
+        soak::run(programs, minutes, wish.links.unwrap_or(SOAK_LINKS), wish.seed.unwrap_or(1), &folder)
+            .await?;
     let json = serde_json::to_string_pretty(&found)?;
     println!("{json}");
     if let Some(file) = &wish.report {

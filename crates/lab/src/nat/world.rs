@@ -3,7 +3,7 @@
 //! ```text
 //!   ann --- router(s) ---+
 //!                        +--- the internet --- router "dc" --- relay-0, relay-1
-//!  bert --- router(s) ---+
+//!  bert --- router(s) ---+                          +--- observer-0, observer-1
 //! ```
 //!
 //! Nothing of it has a name outside: the namespaces are gone when the lab's process is, whatever ended it.
@@ -32,6 +32,7 @@ pub(crate) struct World {
     places: BTreeMap<String, Router>,
     devices: BTreeMap<String, patchbay::Device>,
     relays: Vec<patchbay::Device>,
+    observers: Vec<patchbay::Device>,
     /// Whether relays are found by name.
     named: bool,
     lab: Lab,
@@ -46,6 +47,7 @@ impl World {
             places: BTreeMap::new(),
             devices: BTreeMap::new(),
             relays: Vec::new(),
+            observers: Vec::new(),
             named: scenario.places().any(|kind| kind == Kind::Ipv6Only),
             lab: lab.clone(),
         };
@@ -61,6 +63,10 @@ impl World {
                 }
             }
             world.relays.push(relay);
+        }
+        for number in 0..scenario.observers {
+            let observer = lab.add_device(&format!("observer-{number}")).iface(IFACE, dc.id());
+            world.observers.push(observer.build().await?);
         }
         for network in &scenario.networks {
             world.place(&lab, &network.name, network.kind, network.behind.as_deref(), &scenario.line).await?;
@@ -162,11 +168,15 @@ impl World {
         self.relays.len()
     }
 
-    /// The addresses of the relays and of the name server, which every cut spares.
+    pub(crate) fn observers(&self) -> &[patchbay::Device] {
+        &self.observers
+    }
+
+    /// The addresses of the relays, the observers and the name server, which every cut spares.
     fn spared(&self) -> (Vec<String>, Vec<String>) {
         let of = |pick: fn(&patchbay::Device) -> Option<IpAddr>, names: IpAddr| {
-            let relays = self.relays.iter().filter_map(pick);
-            relays.chain([names]).map(|ip| ip.to_string()).collect()
+            let third = self.relays.iter().chain(&self.observers).filter_map(pick);
+            third.chain([names]).map(|ip| ip.to_string()).collect()
         };
         let ix = self.lab.ix();
         (
