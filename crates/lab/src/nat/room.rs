@@ -12,9 +12,12 @@ const INSIDE: &str = "HONEYLINK_LAB_INSIDE";
 /// What the lab calls, and why nothing can be measured without it.
 const TOOLS: [(&str, &str); 4] =
     [("nft", "NATs"), ("iptables", "delay and loss"), ("tc", "rates"), ("ip", "networks")];
-/// How the room is made. util-linux's `unshare` waits for the first process inside and dies with it.
-const UNSHARE: [&str; 6] =
-    ["--user", "--map-root-user", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"];
+/// How the room is made, with `unshare` of util-linux, which waits for the first process inside and dies with it: by anybody,
+/// or, where the system keeps user namespaces to itself, by its administrator.
+const WAYS: [&[&str]; 2] = [
+    &["--user", "--map-root-user", "--pid", "--fork", "--kill-child=KILL", "--mount-proc"],
+    &["--pid", "--fork", "--kill-child=KILL", "--mount-proc"],
+];
 
 pub(crate) fn is_inside() -> bool {
     std::env::var_os(INSIDE).is_some()
@@ -22,34 +25,37 @@ pub(crate) fn is_inside() -> bool {
 
 /// Runs this program again, inside. Returns only if that cannot be; then the lab was skipped, which is no failure.
 pub(crate) fn enter() -> ExitCode {
-    if let Some(why) = missing() {
-        println!("skipped: {why}");
-        return ExitCode::SUCCESS;
-    }
+    let way = match way() {
+        Ok(way) => way,
+        Err(why) => {
+            println!("skipped: {why}");
+            return ExitCode::SUCCESS;
+        }
+    };
     let Ok(program) = std::env::current_exe() else {
         eprintln!("honeylink-lab: cannot find itself");
         return ExitCode::FAILURE;
     };
-    let error = Command::new("unshare")
-        .args(UNSHARE)
-        .arg(program)
-        .args(std::env::args_os().skip(1))
-        .env(INSIDE, "1")
-        .exec();
+    let mut inside = Command::new("unshare");
+    inside.args(way).arg(program).args(std::env::args_os().skip(1));
+    let error = inside.env(INSIDE, "1").exec();
     eprintln!("honeylink-lab: unshare: {error}");
     ExitCode::FAILURE
 }
 
-/// What this machine lacks.
-fn missing() -> Option<String> {
+/// How the room can be made here, or what this machine lacks.
+fn way() -> Result<&'static [&'static str], String> {
     for (tool, what) in TOOLS {
         if !runs(Command::new("sh").args(["-c", &format!("command -v {tool}")])) {
-            return Some(format!("the NAT lab needs {tool} for {what}"));
+            return Err(format!("the NAT lab needs {tool} for {what}"));
         }
     }
-    let mut probe = Command::new("unshare");
-    probe.args(UNSHARE).args(["--net", "ip", "link", "set", "lo", "up"]);
-    (!runs(&mut probe)).then(|| "the NAT lab needs the right to make network namespaces".to_owned())
+    let works = |way: &&&'static [&str]| {
+        let mut probe = Command::new("unshare");
+        runs(probe.args(**way).args(["--net", "ip", "link", "set", "lo", "up"]))
+    };
+    let way = WAYS.iter().find(works).copied();
+    way.ok_or_else(|| "the NAT lab needs the right to make network namespaces".to_owned())
 }
 
 fn runs(command: &mut Command) -> bool {
