@@ -42,6 +42,9 @@ pub struct Status {
     /// The NAT before this device; absent if nobody is asked about it (`nat.observers`, `node.reach`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nat: Option<NatSummary>,
+    /// The DHT of BitTorrent; absent if this node takes no part in it (`node.dht`, `node.reach`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dht: Option<DhtSummary>,
     /// The mesh; absent if this node takes no part in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mesh: Option<crate::MeshSummary>,
@@ -70,6 +73,19 @@ pub struct NatSummary {
     pub attempts: u64,
     /// Attempts that made a hole.
     pub punched: u64,
+}
+
+/// A node's part in the DHT by which devices find each other across the internet.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhtSummary {
+    /// Paired devices for which a note with this device's addresses lies there.
+    pub told: usize,
+    /// When one was stored last, in milliseconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stored_unix_ms: Option<u64>,
+    /// What is wrong with it now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// A relay through which a device is reached.
@@ -115,7 +131,7 @@ pub enum Phase {
 /// Health of one part of the node.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Subsystem {
-    /// Which part: `node`, `store`, `carrier`, `discovery`, `mesh`, `relays` if there are any in the settings, or `radio` with its serial port.
+    /// Which part: `node`, `store`, `carrier`, `discovery`, `mesh`, `relays` and `dht` if they are in the settings, or `radio` with its serial port.
     pub name: String,
     /// How it does.
     pub state: SubsystemState,

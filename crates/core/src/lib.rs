@@ -21,6 +21,7 @@
 //! | [`paths`] | which way bytes go, why, and what it was before |
 //! | [`session`] | the protocol state under a link: order, acknowledgement, resume |
 //! | [`mesh`] | messages over several hops, over radio, hours later |
+//! | [`wide`] | notes in a public place, by which devices find each other across the internet |
 //!
 //! # The contract of every machine
 //!
@@ -46,4 +47,5 @@ pub mod rng;
 pub mod session;
 pub mod time;
 pub mod transfer;
+pub mod wide;
 pub mod wire;

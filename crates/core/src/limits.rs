@@ -26,6 +26,10 @@ pub const ADDRESSES_PER_DEVICE_MAX: usize = 16;
 pub const RELAY_HOST_BYTES_MAX: usize = 253;
 /// Most relays a device is reached at.
 pub const RELAYS_PER_DEVICE_MAX: usize = 4;
+/// Bytes of every note left in the DHT. It takes values of at most 1,000, and a length that never changes says nothing.
+pub const WIDE_NOTE_BYTES: usize = 512;
+/// Most addresses in a note.
+pub const WIDE_ADDRESSES_MAX: usize = 8;
 /// Most interfaces remembered per device and finder.
 pub const INTERFACES_PER_SIGHTING_MAX: usize = 8;
 /// Longest program version a device may announce, in bytes of visible ASCII.

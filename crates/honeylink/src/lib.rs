@@ -57,6 +57,8 @@ pub mod services;
 pub mod store;
 pub mod testing;
 pub mod transfer;
+#[cfg_attr(not(feature = "dht"), expect(dead_code, reason = "it is for a DHT that is not there"))]
+mod wide;
 
 pub use honeylink_core::identity::{DeviceId, DeviceType, SecretKey};
 pub use honeylink_core::limits::RELAYS_PER_DEVICE_MAX;
@@ -74,6 +76,7 @@ pub use carrier::relays::RelayState;
 pub use carrier::{PathReport, RecvStream, Rung, SendStream};
 pub use link::{Link, LinkStats, Stream};
 pub use node::{Listener, Node, NodeBuilder, Reach, Target, Ticket, WayChanged, Ways};
+pub use wide::{DHT_ENTRIES_MAX, DhtEntry, DhtOptions, DhtState, InvalidDhtEntry};
 
 /// The Rust examples of the documents, compiled and run with the doctests so that they stay true.
 #[cfg(doctest)]

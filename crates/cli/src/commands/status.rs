@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use honeylink_api::{
-    ExitCode, MeshSummary, Mode, NatSummary, Phase, RelayStatus, Status, SubsystemState, routes,
+    DhtSummary, ExitCode, MeshSummary, Mode, NatSummary, Phase, RelayStatus, Status, SubsystemState, routes,
 };
 
 use super::describe_streams;
@@ -72,6 +72,7 @@ pub(super) fn describe(status: &Status) -> Vec<String> {
         format!("home     {}", status.home),
     ]);
     lines.extend(status.nat.as_ref().map(nat));
+    lines.extend(status.dht.as_ref().map(dht));
     lines.extend(describe_streams(&status.streams).iter().map(|line| format!("streams  {line}")));
     for part in status.subsystems.iter().filter(|part| part.state != SubsystemState::Healthy) {
         let state = match part.state {
@@ -99,6 +100,16 @@ fn nat(nat: &NatSummary) -> String {
         (true, all) => format!("; {} in {}", units::count(nat.punched, "hole"), units::count(all, "attempt")),
     };
     format!("nat      {}{seen}{answered}{made}", nat.behavior)
+}
+
+/// The DHT in one line: `dht      2 paired devices can find this one there`.
+fn dht(dht: &DhtSummary) -> String {
+    match &dht.problem {
+        Some(problem) => format!("dht      {}", text::paragraph(problem)),
+        None => {
+            format!("dht      {} can find this one there", units::count(dht.told as u64, "paired device"))
+        }
+    }
 }
 
 /// A relay in one line: `relay    relay.example.org:443: connected, reached through it first`.

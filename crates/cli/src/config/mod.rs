@@ -55,6 +55,8 @@ pub(crate) struct Node {
     pub(crate) reach: String,
     pub(crate) relays: Vec<String>,
     pub(crate) relay_only: bool,
+    pub(crate) dht: bool,
+    pub(crate) dht_entries: Vec<String>,
     pub(crate) preset: String,
 }
 
@@ -67,6 +69,8 @@ impl Default for Node {
             reach: "lan".to_owned(),
             relays: Vec::new(),
             relay_only: false,
+            dht: false,
+            dht_entries: Vec::new(),
             preset: "none".to_owned(),
         }
     }

@@ -1,6 +1,6 @@
 //! The one list of configuration keys: name, kind, meaning, and whether a change works without a restart.
 
-use honeylink::{RELAYS_PER_DEVICE_MAX, RelayAddr};
+use honeylink::{DHT_ENTRIES_MAX, DhtEntry, RELAYS_PER_DEVICE_MAX, RelayAddr};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
@@ -59,6 +59,8 @@ pub(crate) enum Kind {
     Relays,
     /// The name of a policy, or nothing. Whether there is one is for [`crate::policies`] to say.
     Policy,
+    /// Entry points of the DHT, each as [`DhtEntry`] is written.
+    Entries,
     /// Radio modems, each a table of [`radio::FIELDS`].
     Radios,
 }
@@ -96,6 +98,18 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Flag,
         about: "Whether to speak through relays and in no other way, so that no device learns this one's addresses. \
                 Needs a wide reach and a relay.",
+    },
+    Key {
+        name: "node.dht",
+        kind: Kind::Flag,
+        about: "Whether paired devices, and codes, are found across the internet by the DHT of BitTorrent, and this device \
+                by them. Used only with `node.reach = \"wide\"`.",
+    },
+    Key {
+        name: "node.dht_entries",
+        kind: Kind::Entries,
+        about: "By which of its nodes the DHT is entered. Empty: those that the makers of BitTorrent programs run for \
+                everybody.",
     },
     Key {
         name: "node.preset",
@@ -322,6 +336,7 @@ impl Kind {
             Self::Relays => {
                 format!("a list of at most {RELAYS_PER_DEVICE_MAX} relays, each as https://host:port#key")
             }
+            Self::Entries => format!("a list of at most {DHT_ENTRIES_MAX} entry points, each as host:port"),
             Self::LogFilter => {
                 "error, warn, info, debug, trace or a filter such as \"info,honeylink=debug\"".to_owned()
             }
@@ -350,7 +365,7 @@ impl Kind {
             Self::Integer { .. } => text.replace('_', "").parse::<i64>().ok().map(Value::from),
             Self::Decimal { .. } => text.parse::<f64>().ok().map(Value::from),
             Self::Radios => file::value(text),
-            Self::Relays => Some(relays_of(text)),
+            Self::Relays | Self::Entries => Some(list_of(text)),
         };
         let value = value.ok_or_else(|| self.must())?;
         self.check(&value).map(|()| value)
@@ -377,6 +392,10 @@ impl Kind {
             Self::Observers => value.as_str().is_some_and(|s| observers(s).is_ok()),
             Self::Policy => value.as_str().is_some_and(is_policy_name),
             Self::Relays => return check_relays(value).map_err(|wrong| wrong.unwrap_or_else(|| self.must())),
+            Self::Entries => value.as_array().is_some_and(|list| {
+                let is_one = |one: &Value| one.as_str().is_some_and(|s| s.parse::<DhtEntry>().is_ok());
+                list.len() <= DHT_ENTRIES_MAX && list.iter().all(is_one)
+            }),
             Self::Radios => return radio::check(value).map_err(|wrong| wrong.to_string()),
         };
         if takes { Ok(()) } else { Err(self.must()) }
@@ -392,14 +411,14 @@ fn is_policy_name(text: &str) -> bool {
     text.len() <= 63 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
-/// A list as in TOML, or one relay, or several with commas between them.
-fn relays_of(text: &str) -> Value {
+/// A list as in TOML, or one entry, or several with commas between them.
+fn list_of(text: &str) -> Value {
     if text.trim_start().starts_with('[')
         && let Some(list) = file::value(text)
     {
         return list;
     }
-    text.split(',').map(str::trim).filter(|relay| !relay.is_empty()).map(Value::from).collect()
+    text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(Value::from).collect()
 }
 
 /// What is wrong with one of the relays, or `None` if it is no such list.
@@ -455,6 +474,17 @@ mod tests {
         assert!(relays.read("http://relay.example.org").unwrap_err().contains("https://"));
         assert!(relays.read(&["https://a.org"; 5].join(",")).unwrap_err().contains("at most 4"));
         assert!(relays.check(&Value::from(7)).is_err());
+    }
+
+    #[test]
+    fn an_entry_point_of_the_dht_is_a_host_and_a_port() {
+        let entries = &key("node.dht_entries").unwrap().kind;
+        let both = Value::from(vec!["router.example.org:6881", "127.0.0.1:7"]);
+        assert_eq!(entries.read("router.example.org:6881, 127.0.0.1:7"), Ok(both));
+        assert_eq!(entries.read(""), Ok(Value::from(Vec::<Value>::new())));
+        for wrong in ["router.example.org", "router.example.org:0", &["a:1"; 9].join(",")] {
+            assert!(entries.read(wrong).unwrap_err().contains("host:port"), "{wrong}");
+        }
     }
 
     #[test]

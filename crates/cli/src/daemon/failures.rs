@@ -127,7 +127,10 @@ pub(super) fn open(error: OpenError) -> ErrorBody {
 /// A pairing that failed on the side of the code's user.
 pub(super) fn join(error: &JoinError) -> ErrorBody {
     let code = match error {
-        JoinError::NobodyShowsIt | JoinError::NotOpen => ErrorCode::PairingNotOpen,
+        JoinError::NobodyShowsIt
+        | JoinError::NobodyShowsItAnywhere(_)
+        | JoinError::OnlyFar
+        | JoinError::NotOpen => ErrorCode::PairingNotOpen,
         JoinError::Ambiguous(_) => ErrorCode::Ambiguous,
         JoinError::Unreachable(_) => ErrorCode::Unreachable,
         JoinError::Ceremony(error) => return ceremony(error),

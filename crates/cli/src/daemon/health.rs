@@ -43,6 +43,7 @@ impl Look {
             self.mesh(daemon),
         ];
         parts.extend(relays(daemon));
+        parts.extend(dht(daemon));
         parts.extend(self.mesh.iter().flat_map(|mesh| &mesh.radios).map(|radio| {
             let name = format!("radio {}", radio.path.display());
             match &radio.status.modem {
@@ -107,6 +108,19 @@ fn relays(daemon: &Daemon) -> Option<Subsystem> {
     });
     let why = problem.unwrap_or_else(|| "none of them answered yet".to_owned());
     Some(part("relays", SubsystemState::Degraded, Some(why)))
+}
+
+/// The DHT, if the settings name it.
+fn dht(daemon: &Daemon) -> Option<Subsystem> {
+    if !daemon.config.node.dht {
+        return None;
+    }
+    let Some(state) = daemon.node.dht() else {
+        let why = "not used: the DHT needs node.reach = \"wide\"".to_owned();
+        return Some(part("dht", SubsystemState::Degraded, Some(why)));
+    };
+    let health = if state.problem.is_some() { SubsystemState::Degraded } else { SubsystemState::Healthy };
+    Some(part("dht", health, state.problem))
 }
 
 fn discovery(daemon: &Daemon) -> Subsystem {

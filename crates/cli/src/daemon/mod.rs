@@ -39,8 +39,8 @@ mod transfers;
 use std::sync::Arc;
 use std::time::Duration;
 
-use honeylink::Node;
 use honeylink::store::home::HomeLayout;
+use honeylink::{DhtOptions, Node};
 use honeylink_api::{ErrorCode, Mode, Phase};
 
 use crate::config::{Config, Resolved};
@@ -104,6 +104,11 @@ async fn build(home: &HomeLayout, config: &Config, mode: Mode) -> Result<Node, F
         .relay_only(config.node.relay_only)
         .message_bytes_max(config.session.message_bytes_max)
         .suspended_max(Duration::from_secs(config.session.suspended_max_s));
+    if config.node.dht {
+        let entries = config.node.dht_entries.iter().map(|entry| entry.parse().map_err(Failure::internal));
+        let entries = entries.collect::<Result<Vec<_>, Failure>>()?;
+        builder = builder.dht(DhtOptions::default().entries(entries));
+    }
     if !config.node.name.is_empty() {
         builder = builder.name(&config.node.name);
     }

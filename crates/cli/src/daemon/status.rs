@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use honeylink::RelayState;
 use honeylink::nat::NatReport;
-use honeylink_api::{API_VERSION, NatSummary, RelayStatus, Status};
+use honeylink::{DhtState, RelayState};
+use honeylink_api::{API_VERSION, DhtSummary, NatSummary, RelayStatus, Status};
 
 use super::answer::Answer;
 use super::health::Look;
@@ -36,6 +36,7 @@ pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Answer<Status> 
         nearby: node.nearby_now().len(),
         transfers: daemon.transfers_running(),
         nat: node.nat().filter(|nat| nat.observers > 0).map(|nat| summary(&nat)),
+        dht: node.dht().map(dht),
         mesh: mesh::summary(look.mesh.as_ref()),
         streams: streams::of_node(&daemon),
         subsystems: look.subsystems(&daemon),
@@ -61,4 +62,8 @@ fn relay(state: RelayState) -> RelayStatus {
         connected: state.connected,
         problem: state.problem,
     }
+}
+
+fn dht(state: DhtState) -> DhtSummary {
+    DhtSummary { told: state.told, stored_unix_ms: state.stored_unix_ms, problem: state.problem }
 }

@@ -14,8 +14,11 @@ use super::{Hint, Secret};
 use crate::limits::PAIRING_CODE_TEXT_BYTES_MAX;
 use crate::rng::Rng;
 
-/// The largest public number of a code of words.
-pub const NAMEPLATE_MAX: u16 = 999;
+/// The largest public number of a code of words that is found nearby only.
+pub const NEARBY_NAMEPLATE_MAX: u16 = 999;
+/// The largest public number of any code of words. Those above [`NEARBY_NAMEPLATE_MAX`] are found across the internet
+/// too, where so many more codes are open at a time.
+pub const NAMEPLATE_MAX: u16 = u16::MAX;
 /// Digits in a code of digits.
 const DIGITS: usize = 6;
 
@@ -52,7 +55,7 @@ pub enum InvalidCode {
     /// Words without the number in front.
     #[error("the number at the start of the code is missing, as the 7 in 7-guitar-zebra")]
     NoNumber,
-    /// The number is not 1 to 999.
+    /// The number is not 1 to 65535.
     #[error("the number at the start of a code is 1 to {NAMEPLATE_MAX}")]
     NumberRange,
     /// Not two words.
@@ -91,11 +94,11 @@ impl Code {
     /// A number and two words, 20 bits of them secret.
     #[must_use]
     pub fn generate(rng: &mut Rng) -> Self {
-        let nameplate = u16::try_from(rng.below(u64::from(NAMEPLATE_MAX))).unwrap_or(0) + 1;
+        let nameplate = u16::try_from(rng.below(u64::from(NEARBY_NAMEPLATE_MAX))).unwrap_or(0) + 1;
         Self::generate_with_nameplate(rng, nameplate)
     }
 
-    /// Two words behind a given number, which is clamped to 1 to 999.
+    /// Two words behind a given number, which is at least 1.
     #[must_use]
     pub fn generate_with_nameplate(rng: &mut Rng, nameplate: u16) -> Self {
         let mut draw = || {
@@ -103,7 +106,7 @@ impl Code {
             words::WORDS.get(at).copied().unwrap_or_default()
         };
         let secret = Zeroizing::new(format!("{}-{}", draw(), draw()));
-        Self { nameplate: Some(nameplate.clamp(1, NAMEPLATE_MAX)), secret }
+        Self { nameplate: Some(nameplate.max(1)), secret }
     }
 
     /// Six digits.
@@ -147,11 +150,7 @@ impl Code {
     }
 
     fn from_words(number: &str, rest: &[&str]) -> Result<Self, InvalidCode> {
-        let nameplate = number
-            .parse::<u16>()
-            .ok()
-            .filter(|n| (1..=NAMEPLATE_MAX).contains(n))
-            .ok_or(InvalidCode::NumberRange)?;
+        let nameplate = number.parse::<u16>().ok().filter(|n| *n != 0).ok_or(InvalidCode::NumberRange)?;
         let [first, second] = rest else {
             return Err(InvalidCode::WordCount(rest.len()));
         };
@@ -238,7 +237,8 @@ mod tests {
         assert_eq!(Code::parse(""), Err(InvalidCode::Empty));
         assert_eq!(Code::parse("guitar zebra"), Err(InvalidCode::NoNumber));
         assert_eq!(Code::parse("0-guitar-zebra"), Err(InvalidCode::NumberRange));
-        assert_eq!(Code::parse("1000-guitar-zebra"), Err(InvalidCode::NumberRange));
+        assert_eq!(Code::parse("65536-guitar-zebra"), Err(InvalidCode::NumberRange));
+        assert_eq!(shown("65535-guitar-zebra"), "65535-guitar-zebra");
         assert_eq!(Code::parse("7-guitar"), Err(InvalidCode::WordCount(1)));
         assert_eq!(Code::parse("7-guitar-zebra-zoo"), Err(InvalidCode::WordCount(3)));
         assert_eq!(Code::parse("7-guitar-zebra!"), Err(InvalidCode::Character('!')));

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use zeroize::Zeroizing;
 
-use super::code::{Code, Form, NAMEPLATE_MAX};
+use super::code::{Code, Form, NAMEPLATE_MAX, NEARBY_NAMEPLATE_MAX};
 use super::invite::Invite;
 use super::limiter::{Limiter, Locked, Source};
 use super::pake::{Agreed, Confirm, Host};
@@ -35,6 +35,8 @@ pub struct TicketId(u64);
 pub struct Order {
     /// Words or digits.
     pub form: Form,
+    /// Whether a code of words is to be found across the internet too: its number is a larger one then.
+    pub wide: bool,
     /// What the code will be good for.
     pub purpose: Purpose,
     /// How long it lives; at most [`PAIRING_CODE_LIFETIME`].
@@ -126,7 +128,7 @@ impl Desk {
             }
             Form::Digits => Code::generate_digits(rng),
             Form::Words => {
-                let nameplate = self.free_nameplate(rng);
+                let nameplate = self.free_nameplate(rng, order.wide);
                 Code::generate_with_nameplate(rng, nameplate)
             }
         };
@@ -305,11 +307,17 @@ impl Desk {
         self.past.iter().rev().find(|(past, _)| *past == hint).map(|(_, why)| *why)
     }
 
-    /// A number no open code has. Low numbers are easier to say, so the draw is from the first hundred.
-    fn free_nameplate(&self, rng: &mut Rng) -> u16 {
+    /// A number no open code has. Low numbers are easier to say, so the draw is from the first hundred where nobody but
+    /// neighbours sees it.
+    fn free_nameplate(&self, rng: &mut Rng, wide: bool) -> u16 {
         let taken = |n: u16| self.tickets.values().any(|t| t.code.nameplate() == Some(n));
+        if wide {
+            let (least, most) = (NEARBY_NAMEPLATE_MAX + 1, NAMEPLATE_MAX);
+            let drawn = least + u16::try_from(rng.below(u64::from(most - least))).unwrap_or(0);
+            return (drawn..=most).find(|n| !taken(*n)).unwrap_or(drawn);
+        }
         let drawn = u16::try_from(rng.below(99)).unwrap_or(0) + 1;
-        (drawn..=NAMEPLATE_MAX).find(|n| !taken(*n)).unwrap_or(drawn)
+        (drawn..=NEARBY_NAMEPLATE_MAX).find(|n| !taken(*n)).unwrap_or(drawn)
     }
 }
 

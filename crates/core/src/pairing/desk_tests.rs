@@ -12,6 +12,7 @@ fn at(s: u64) -> Time {
 
 fn order(form: Form) -> Order {
     Order {
+        wide: false,
         form,
         purpose: Purpose::Pair,
         lifetime: PAIRING_CODE_LIFETIME,
@@ -200,4 +201,15 @@ fn walk_ins_come_one_at_a_time_and_a_difference_counts_as_a_wrong_try() {
     assert!(walk_in(&mut desk, at(1)).is_ok());
     desk.walk_in_ended(at(2), source("a"), Some(true));
     assert!(!desk.is_open(at(2)), "one agreement, then the desk closes");
+}
+
+#[test]
+fn the_number_of_a_code_for_the_internet_is_a_large_one_and_others_are_small() {
+    let (mut desk, mut rng) = (Desk::default(), Rng::from_u64(7));
+    for wide in [false, true] {
+        let order = Order { wide, ..order(Form::Words) };
+        let code = desk.open(at(0), &mut rng, &order).unwrap().code;
+        assert_eq!(code.nameplate().unwrap() > NEARBY_NAMEPLATE_MAX, wide);
+        assert_eq!(Code::parse(&code.reveal()), Ok(code));
+    }
 }

@@ -109,7 +109,7 @@ pub enum Method {
 pub enum Hint {
     /// The one open code of six digits.
     Digits,
-    /// The open code of two words with this number, 1 to 999.
+    /// The open code of two words with this number, at least 1.
     Words(u16),
     /// The open invite whose secret hashes to this tag.
     Invite([u8; 4]),
@@ -147,7 +147,7 @@ impl Hint {
         let number = u32::from_be_bytes(detail);
         match (kind, u16::try_from(number)) {
             (1, Ok(0)) => Ok(Self::Digits),
-            (2, Ok(nameplate @ 1..=999)) => Ok(Self::Words(nameplate)),
+            (2, Ok(nameplate @ 1..)) => Ok(Self::Words(nameplate)),
             (3, _) => Ok(Self::Invite(detail)),
             (4, Ok(0)) => Ok(Self::Sas),
             _ => Err(Invalid::Value { what }),

@@ -262,6 +262,11 @@ impl QuicCarrier {
         }
     }
 
+    /// Where others may reach this endpoint, as far as it was told: its own addresses, and those that relays see.
+    pub(crate) fn known_addrs(&self) -> Vec<SocketAddr> {
+        self.endpoint.addr().ip_addrs().copied().collect()
+    }
+
     /// The relays this node is reached at, as they are now.
     pub(crate) fn relays(&self) -> Vec<RelayState> {
         self.relays.states(&self.endpoint.home_relay_status().get())

@@ -22,6 +22,7 @@ use super::listen::Listeners;
 use super::nat::NatDesk;
 use super::pairing::PairingHub;
 use super::pool::Pool;
+use super::wide::WideDesk;
 use super::{Carriers, Inner, Node, accept};
 use crate::carrier::memory::MemoryNetwork;
 use crate::carrier::quic::{BindError, QuicCarrier, Sockets};
@@ -40,6 +41,7 @@ use crate::store::home::{Home, HomeLayout};
 use crate::store::{OpenStoreError, Store};
 #[cfg(feature = "testing")]
 use crate::testing::network::Place;
+use crate::wide::DhtOptions;
 
 /// How far a node's packets may go.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,6 +127,7 @@ pub struct NodeBuilder {
     seek: Seek,
     mesh: Option<MeshOptions>,
     nat: NatOptions,
+    dht: Option<DhtOptions>,
     #[cfg(feature = "testing")]
     place: Option<Place>,
 }
@@ -277,6 +280,15 @@ impl NodeBuilder {
         self
     }
 
+    /// Finds paired devices by the Mainline DHT of BitTorrent, and is found there: each gets a note that nobody else can read,
+    /// with this node's addresses and relays. Used with [`Reach::Wide`]; with [`Reach::Loopback`] only by entry points on
+    /// this machine. Needs the feature `dht`. Default: no.
+    #[must_use]
+    pub fn dht(mut self, options: DhtOptions) -> Self {
+        self.dht = Some(options);
+        self
+    }
+
     /// How long a link waits for another connection before it gives up. Default 5 minutes.
     #[must_use]
     pub fn suspended_max(mut self, duration: Duration) -> Self {
@@ -335,8 +347,7 @@ impl NodeBuilder {
         alpns.extend(self.mesh.is_some().then_some(ALPN_MESH));
         alpns.extend((self.reach == Reach::Wide && self.nat.punch).then_some(ALPN_PUNCH));
         let id = key.id();
-        let mut incoming = None;
-        let mut listeners = Vec::new();
+        let (mut incoming, mut listeners) = (None, Vec::new());
         let carriers = match &self.memory {
             Some(network) => {
                 incoming = Some(network.attach(id));
@@ -349,7 +360,7 @@ impl NodeBuilder {
                 Carriers::Quic(quic)
             }
         };
-        let nat = self.nat_desk(&key, &carriers)?;
+        let (nat, wide) = (self.nat_desk(&key, &carriers)?, self.wide(&key)?);
         let simulated = self.is_simulated();
         let tcp = match (&carriers, &self.mesh) {
             // Between simulated nodes there is nothing that TCP could go over.
@@ -363,8 +374,7 @@ impl NodeBuilder {
         let (store, clock) = (Arc::new(store), Clock::start());
         let mesh = match &self.mesh {
             Some(options) => {
-                let mesh_rng = Rng::from_seed(rng.bytes());
-                let start = Start::load(options, key, mesh_rng, clock, store.clone());
+                let start = Start::load(options, key, Rng::from_seed(rng.bytes()), clock, store.clone());
                 let mut start = start.map_err(OpenStoreError::from)?;
                 start.open_radios(options, home.as_ref().map(Home::layout)).await?;
                 Some(start)
@@ -395,6 +405,7 @@ impl NodeBuilder {
             mesh: mesh.as_ref().map(|mesh| mesh.shared.clone()),
             strangers: Arc::new(Semaphore::new(STRANGER_CONNECTIONS_MAX)),
             meter: super::stats::Meter::default(),
+            wide,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
             over: CancellationToken::new(),
@@ -410,6 +421,7 @@ impl NodeBuilder {
         inner.tasks.spawn(inner.clone().watch_nat());
         inner.tasks.spawn(inner.clone().keep_relays());
         inner.tasks.spawn(inner.clone().observe());
+        inner.tasks.spawn(inner.clone().keep_notes());
         if let Some(mesh) = mesh {
             inner.tasks.spawn(inner.clone().keep_mesh(mesh.shared.clone()));
             inner.tasks.spawn(mesh.run(inner.stop.clone()));
@@ -506,6 +518,12 @@ impl NodeBuilder {
         let Seek { broadcast, scan, port } = self.seek;
         config = config.broadcast(broadcast && !self.is_simulated()).scan(scan).broadcast_port(port);
         Ok(Some(Discovery::start(config)?))
+    }
+
+    /// The node's part in the DHT. Between simulated nodes there is none.
+    fn wide(&self, key: &SecretKey) -> Result<WideDesk, BuildError> {
+        let options = self.dht.as_ref().filter(|_| self.memory.is_none() && !self.is_simulated());
+        WideDesk::new(options, self.reach, self.relay_only, key)
     }
 
     fn open_state(&self, rng: &mut Rng) -> Result<(SecretKey, Store, Option<Home>), BuildError> {

@@ -8,7 +8,7 @@ use honeylink_core::wire::link::CloseCode;
 use tokio::time::Instant;
 
 use super::{Carriers, Inner, Reach};
-use crate::carrier::{ALPN_LINK, Conn, ConnLost};
+use crate::carrier::{Conn, ConnLost};
 use crate::discovery::Scope;
 use crate::discovery::interfaces;
 use crate::link::driver::{Dial, DialFailure};
@@ -29,7 +29,7 @@ impl Dial for Arc<Inner> {
                 "no longer paired with this device".into(),
             ));
         }
-        let conn = self.dial_alpn(peer, ALPN_LINK).await.map_err(DialFailure::from)?;
+        let conn = self.dial_wide(peer).await.map_err(DialFailure::from)?;
         self.adopt(conn.clone());
         Ok(conn)
     }
@@ -62,6 +62,7 @@ impl Inner {
     /// Every address the device may have, the freshest source first, within this node's reach.
     pub(super) fn addresses(&self, peer: &DeviceId) -> Vec<SocketAddr> {
         let mut addrs = self.discovery.as_ref().map(|d| d.addresses_of(peer)).unwrap_or_default();
+        addrs.extend(self.wide.found(peer).addrs);
         let manual = self.manual.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         addrs.extend(manual.get(peer).into_iter().flat_map(|known| &known.addrs).copied());
         drop(manual);

@@ -18,6 +18,7 @@ mod relays;
 mod stats;
 mod target;
 mod ways;
+mod wide;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -107,6 +108,8 @@ pub(crate) struct Inner {
     /// Room for connections of devices that are not paired.
     strangers: Arc<Semaphore>,
     meter: stats::Meter,
+    /// Its part in the DHT.
+    wide: wide::WideDesk,
     tasks: TaskTracker,
     /// No new work.
     stop: CancellationToken,
@@ -321,6 +324,7 @@ impl Node {
     /// Who is paired changed behind the node's back: tests do that.
     pub(crate) fn look_at_peers(&self) {
         self.inner.mesh_look();
+        self.inner.wide.look();
     }
 
     /// What finds others for this node, if anything does.
@@ -349,6 +353,7 @@ impl Node {
                 Carriers::Quic(quic) => quic.close().await,
                 Carriers::Memory(network) => network.detach(inner.id),
             }
+            inner.wide.close().await;
             inner.tasks.wait().await;
         }
     }
@@ -440,6 +445,8 @@ impl Inner {
         if tokio::time::timeout(SHUTDOWN_PHASE_MAX, self.tasks.wait()).await.is_err() {
             report.stuck_tasks = self.tasks.len();
         }
+        // Last, because a code that was open is taken back there.
+        self.wide.close().await;
         report
     }
 

@@ -77,6 +77,7 @@ impl Inner {
     /// Tells discovery which devices are ours, so that it keeps them and reports impostors.
     pub(super) fn mark_known(&self) {
         self.mesh_look();
+        self.wide.look();
         if let Some(discovery) = &self.discovery {
             let peers = self.store.trust().list();
             let trusted = peers.iter().filter(|p| p.trust.is_trusted());

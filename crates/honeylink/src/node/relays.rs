@@ -70,12 +70,14 @@ impl Inner {
         best.or(states.first()).map(|state| state.relay.clone())
     }
 
-    /// Every relay a device may be at: those given by hand or by ticket, those it named, and this node's own.
+    /// Every relay a device may be at: those of its note in the DHT, those given by hand or by ticket, those it named, and
+    /// this node's own.
     pub(super) fn relays_of(&self, peer: &DeviceId) -> Vec<RelayAddr> {
         if self.reach != Reach::Wide {
             return Vec::new();
         }
-        let mut relays = self.given_relays(peer);
+        let mut relays = self.wide.found(peer).relays;
+        relays.extend(self.given_relays(peer));
         relays.extend(self.store.trust().find(peer).map(|record| record.relays).unwrap_or_default());
         relays.extend_from_slice(self.own_relays());
         let mut unique: Vec<RelayAddr> = Vec::new();

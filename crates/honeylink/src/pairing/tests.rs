@@ -35,6 +35,7 @@ fn desk() -> PairingDesk {
 
 fn order(host: u64, purpose: Purpose) -> Order {
     Order {
+        wide: false,
         form: Form::Words,
         purpose,
         lifetime: PAIRING_CODE_LIFETIME,

@@ -1,6 +1,6 @@
 //! Trust between nodes without two people who compare codes.
 
-use honeylink_core::identity::DeviceId;
+use honeylink_core::identity::{DeviceId, DeviceType};
 
 use crate::clock::unix_ms;
 use crate::node::Node;
@@ -12,20 +12,37 @@ use crate::store::{NewPeer, OnNameTaken, PairError, PairingMethod};
 /// [`PairError`], for example if one was revoked by the other.
 pub fn introduce(a: &Node, b: &Node) -> Result<(), PairError> {
     for (here, there) in [(a, b), (b, a)] {
-        let peer = NewPeer {
-            id: there.id(),
-            name: None,
-            announced_name: there.name(),
-            device_type: there.device_type(),
-            method: PairingMethod::Code,
-        };
-        here.store().trust().pair(&peer, OnNameTaken::Disambiguate, unix_ms())?;
-        let loopback = there.bound_addrs().into_iter().map(reachable);
-        for addr in loopback {
+        for addr in there.bound_addrs().into_iter().map(reachable) {
             here.add_address(there.id(), addr);
         }
-        here.look_at_peers();
     }
+    introduce_by_id(a, b)
+}
+
+/// As [`introduce`], but neither is told where the other is: they know each other's id and nothing else.
+///
+/// # Errors
+/// As [`introduce`].
+pub fn introduce_by_id(a: &Node, b: &Node) -> Result<(), PairError> {
+    for (here, there) in [(a, b), (b, a)] {
+        trust(here, there.id(), there.name(), there.device_type())?;
+    }
+    Ok(())
+}
+
+/// Makes a node trust a device of which it knows the id and nothing else, and which need not exist.
+///
+/// # Errors
+/// As [`introduce`].
+pub fn know(node: &Node, id: DeviceId) -> Result<(), PairError> {
+    trust(node, id, id.short(), DeviceType::default())
+}
+
+fn trust(node: &Node, id: DeviceId, name: String, device_type: DeviceType) -> Result<(), PairError> {
+    let method = PairingMethod::Code;
+    let peer = NewPeer { id, name: None, announced_name: name, device_type, method };
+    node.store().trust().pair(&peer, OnNameTaken::Disambiguate, unix_ms())?;
+    node.look_at_peers();
     Ok(())
 }
 

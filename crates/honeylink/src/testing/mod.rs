@@ -14,7 +14,7 @@ pub mod virtual_time;
 
 #[cfg(feature = "testing")]
 pub use introduce::pass_on;
-pub use introduce::{device_id, introduce};
+pub use introduce::{device_id, introduce, introduce_by_id, know};
 #[cfg(feature = "testing")]
 pub use network::{
     BoxError, ConnectedPeers, Failure, FailureReason, InvalidSetting, Jitter, Lane, LinkUpError, Loss,

@@ -249,6 +249,7 @@ mod tests {
             mesh: None,
             nat: None,
             relays: Vec::new(),
+            dht: None,
             streams: Streams::default(),
             subsystems: Vec::new(),
         };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use honeylink_core::identity::DeviceId;
+use honeylink_core::pairing::code::NEARBY_NAMEPLATE_MAX;
 use honeylink_core::rng::Rng;
 
 use super::{FetchStream, Inner, JoinError};
@@ -78,6 +79,34 @@ impl Inner {
             Errand::Code(code, _) => code.hint(),
             Errand::Invite(_) | Errand::Compare => Hint::Sas,
         };
+        match hint {
+            Hint::Words(number) if self.wide.is_on() => self.find_near_or_far(hint, number).await,
+            Hint::Words(number) if number > NEARBY_NAMEPLATE_MAX => {
+                let found = self.find_nearby(hint).await;
+                if matches!(found, Err(JoinError::NobodyShowsIt)) { Err(JoinError::OnlyFar) } else { found }
+            }
+            Hint::Words(_) | Hint::Digits | Hint::Sas | Hint::Invite(_) => self.find_nearby(hint).await,
+        }
+    }
+
+    /// Looks for the device that shows a code on the local networks and in the DHT at the same time.
+    async fn find_near_or_far(&self, hint: Hint, number: u16) -> Result<DeviceId, JoinError> {
+        let (mut near, mut far) = (Box::pin(self.find_nearby(hint)), Box::pin(self.find_code_note(number)));
+        tokio::select! {
+            biased;
+            found = &mut near => match found {
+                Err(JoinError::NobodyShowsIt) => far.await,
+                found => found,
+            },
+            found = &mut far => match found {
+                // Whoever is in the same room can do without the DHT.
+                Err(error) => near.await.map_err(|_| error),
+                found => found,
+            },
+        }
+    }
+
+    async fn find_nearby(&self, hint: Hint) -> Result<DeviceId, JoinError> {
         let Some(discovery) = &self.discovery else {
             return Err(JoinError::NobodyShowsIt);
         };

@@ -23,6 +23,7 @@ impl Inner {
     ) -> Result<PairingOpening, OpenError> {
         let order = Order {
             form: if options.digits { Form::Digits } else { Form::Words },
+            wide: self.wide.is_on(),
             purpose,
             lifetime: PAIRING_CODE_LIFETIME,
             host: self.id,
@@ -32,6 +33,9 @@ impl Inner {
         let opened = self.pairing.desk.open(&order)?;
         if purpose == Purpose::Pair {
             self.pairing.desk.open_walk_ins(PAIRING_CODE_LIFETIME);
+        }
+        if let Some(number) = opened.code.nameplate().filter(|_| self.wide.is_on()) {
+            self.tasks.spawn(self.clone().keep_code_note(number));
         }
         let (sender, events) = mpsc::channel(EVENT_QUEUE);
         self.pairing.openings().insert(opened.ticket, Watcher { events: sender, options });

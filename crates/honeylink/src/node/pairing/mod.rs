@@ -2,6 +2,7 @@
 //!
 //! The ceremonies themselves are [`crate::pairing`]; this file gives them connections, people and consequences.
 
+mod far;
 mod fetch;
 mod guest;
 mod host;
@@ -141,6 +142,19 @@ pub enum JoinError {
          that network drops multicast, give the text of the QR instead of the code"
     )]
     NobodyShowsIt,
+    /// No device nearby shows that code, and it is not found in the DHT either.
+    #[error(
+        "no device nearby shows this code, and across the internet it is not found: {0}. Is `honeylink pair` or `honeylink send` \
+         still open there, with node.dht on? Else give the text of the QR instead of the code"
+    )]
+    NobodyShowsItAnywhere(String),
+    /// No device nearby shows that code, and this one does not look further, which the code's number asks for.
+    #[error(
+        "no device nearby shows this code. It can be found across the internet too, but this device does not look there: \
+         `honeylink config set node.reach wide` and `honeylink config set node.dht true` let it, or give the text of the QR \
+         instead of the code"
+    )]
+    OnlyFar,
     /// The device is there, but nobody opened pairing on it.
     #[error("the other device is there, but not in pairing mode; run `honeylink pair` there first")]
     NotOpen,
