@@ -12,6 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
 use super::firewall::{self, Filter, Rules};
+use super::peer::PeerFacts;
 use crate::config::Config;
 
 /// The group of multicast DNS.
@@ -91,11 +92,17 @@ pub(super) struct Facts {
     pub(super) neighbours: Vec<Neighbour>,
     /// UDP ports that have to be open.
     pub(super) ports: Vec<u16>,
+    /// The device that was named, if one was.
+    pub(super) peer: Option<PeerFacts>,
 }
 
 impl Facts {
-    pub(super) async fn gather(client: &Client, config: &Config) -> Self {
+    pub(super) async fn gather(client: &Client, config: &Config, peer: Option<&str>) -> Self {
         let node = ask(client).await;
+        let peer = match peer {
+            Some(peer) if node.is_ok() => Some(PeerFacts::ask(client, peer).await),
+            Some(_) | None => None,
+        };
         let mut ports = vec![config.discovery.port, config.discovery.broadcast_port];
         let port_of = |address: &String| address.parse::<SocketAddr>().ok().map(|address| address.port());
         let listening = node.iter().flat_map(|node| &node.status.listen).filter_map(port_of);
@@ -121,6 +128,7 @@ impl Facts {
             outgoing: firewall::rules("output", &ports).await,
             neighbours,
             ports,
+            peer,
         }
     }
 }

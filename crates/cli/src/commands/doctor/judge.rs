@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::facts::{Facts, Sent};
 use super::firewall::Rules;
+use super::peer;
 use crate::output::text;
 
 /// No clock that is right shows less: this program did not exist before 2026.
@@ -48,18 +49,18 @@ pub(super) struct Check {
 }
 
 impl Check {
-    fn new(name: &'static str, finding: Finding, detail: impl Into<String>) -> Self {
+    pub(super) fn new(name: &'static str, finding: Finding, detail: impl Into<String>) -> Self {
         Self { name, finding, detail: detail.into(), fix: None }
     }
 
-    fn fix(self, fix: impl Into<String>) -> Self {
+    pub(super) fn fix(self, fix: impl Into<String>) -> Self {
         Self { fix: Some(fix.into()), ..self }
     }
 }
 
 /// Every check, from the ground up: what comes first may be the reason for what follows.
 pub(super) fn all(facts: &Facts) -> Vec<Check> {
-    vec![
+    let mut checks = vec![
         node(facts),
         clock(facts),
         udp(facts),
@@ -67,7 +68,9 @@ pub(super) fn all(facts: &Facts) -> Vec<Check> {
         multicast(facts),
         vpn(facts),
         isolation(facts),
-    ]
+    ];
+    checks.extend(peer::check(facts));
+    checks
 }
 
 fn node(facts: &Facts) -> Check {
@@ -222,14 +225,14 @@ fn isolation(facts: &Facts) -> Check {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::facts::{LanFacts, Neighbour, NodeFacts};
     use super::super::firewall::Filter;
     use super::*;
     use honeylink_api::{Mode, Phase, Status, Streams, Trust};
 
     /// A machine on which nothing is wrong, and one device beside it.
-    fn healthy() -> Facts {
+    pub(in super::super) fn healthy() -> Facts {
         let status = Status {
             id: "ab".into(),
             name: "studio".into(),
@@ -277,6 +280,7 @@ mod tests {
                 Neighbour { name: "phone".into(), gateway: false, answers: true },
             ],
             ports: vec![5353, 7842, 7843],
+            peer: None,
         }
     }
 

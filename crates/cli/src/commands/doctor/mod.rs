@@ -5,10 +5,12 @@
 //! | `facts` | what this machine and its node tell: asked, tried, read |
 //! | `firewall` | which packet filter is here, what it lets in, and how it is told to |
 //! | `judge` | what follows from the facts; nothing is asked there |
+//! | `peer` | the same about one paired device |
 
 mod facts;
 mod firewall;
 mod judge;
+mod peer;
 
 use honeylink_api::{ErrorCode, ExitCode};
 use serde::Serialize;
@@ -21,17 +23,21 @@ use crate::failure::Failure;
 const EXAMPLES: &str = "\
 Examples:
   honeylink doctor
+  honeylink doctor studio                                    why the device studio is not reached, or only by a relay
   honeylink doctor --json | jq -r '.checks[] | select(.fix) | .fix'
   sudo honeylink --home ~/.local/share/honeylink doctor     also reads the rules of nftables";
 
 /// Find out why devices are not found or not reached
 ///
 /// Looks at the node, the clock, the networks, the packet filter and the devices that were here before, and says for each what is
-/// wrong and which command puts it right. Sends a few small packets on the local networks and nothing else. Ends with exit code 0
-/// if nothing is wrong, and 9 otherwise.
+/// wrong and which command puts it right. Sends a few small packets on the local networks, and to the device that is named, and
+/// nothing else. Ends with exit code 0 if nothing is wrong, and 9 otherwise.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
-pub(crate) struct Args {}
+pub(crate) struct Args {
+    /// A paired device to connect to as well: name, id or unambiguous id prefix
+    peer: Option<String>,
+}
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -39,9 +45,9 @@ struct Report<'a> {
     checks: &'a [Check],
 }
 
-pub(crate) async fn run(app: &App, _: Args) -> Outcome {
+pub(crate) async fn run(app: &App, args: Args) -> Outcome {
     let resolved = app.config()?;
-    let facts = Facts::gather(&app.client(), &resolved.config).await;
+    let facts = Facts::gather(&app.client(), &resolved.config, args.peer.as_deref()).await;
     let checks = judge::all(&facts);
     let ok = checks.iter().all(|check| check.finding != Finding::Fault);
     if app.out.json {
