@@ -78,6 +78,18 @@ fn a_home_in_use_is_named_with_its_process_even_when_its_socket_is_gone() {
 }
 
 #[test]
+fn a_node_that_is_dying_is_waited_for_and_then_not_asked() {
+    let anna = device();
+    std::fs::create_dir_all(anna.home()).unwrap();
+    std::fs::set_permissions(anna.home(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let socket = std::os::unix::net::UnixListener::bind(anna.home().join("api.sock")).unwrap();
+    // As a killed process does: it takes connections, answers none, and is gone. Not joined: how often it is asked is not the point.
+    std::thread::spawn(move || socket.incoming().take(3).for_each(drop));
+    anna.run(&["status"]).exits(3).says("went away");
+    anna.run(&["devices", "--json"]).exits(0);
+}
+
+#[test]
 fn an_unknown_device_is_answered_with_the_names_that_are_near() {
     let (anna, bert) = support::pair();
     let ping = bert.run(&["ping", "ana", "--json"]).exits(4).says("did you mean").says("anna");

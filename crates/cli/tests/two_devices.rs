@@ -191,6 +191,26 @@ fn a_device_that_takes_nothing_declines() {
 }
 
 #[test]
+fn wrong_codes_for_a_file_lock_it_and_its_sender_is_told_instead_of_waiting() {
+    let port = discovery_port();
+    let (anna, bert) = (Device::up("anna", port), Device::up("bert", port));
+    let file = anna.file("letter");
+    std::fs::write(&file, "for whoever has the code").unwrap();
+    let mut sender = anna.start(&["send", file.to_str().unwrap(), "--json", "--timeout", "120"]);
+    let code = sender.line()["code"].as_str().unwrap().to_owned();
+    bert.sees(&anna);
+    let number = code.split('-').next().unwrap();
+    // The right one but for one in some millions of runs.
+    let wrong = format!("{number}-apple-banana");
+    for _ in 0..3 {
+        assert_eq!(bert.run(&["receive", &wrong, "--json"]).exits(7).last()["error"]["code"], "wrong_code");
+    }
+    assert_eq!(bert.run(&["receive", &code, "--json"]).exits(7).last()["error"]["code"], "pairing_locked");
+    assert_eq!(sender.until(|line| line["event"] == "outcome")["error"]["code"], "pairing_locked");
+    assert_eq!(sender.code(), 7);
+}
+
+#[test]
 fn a_one_time_code_fetches_a_file_without_pairing_or_daemons() {
     let port = discovery_port();
     let (anna, bert) = (Device::new("anna", port), Device::new("bert", port));
