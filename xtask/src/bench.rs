@@ -2,8 +2,8 @@
 //!
 //! The lab and not the command line's crate is their home: rows about the library need raw iroh beside it, and rows about
 //! the program start it as a user would, so it is built first, as it is released. What the suite `instructions`
-//! counts is a program of its own, and so is the load over Zenoh, which brings C and is no part of this workspace: give
-//! `--zenoh FILE`.
+//! counts is a program of its own. So is the load over Zenoh, which brings C: a workspace of its own, `rivals`, that
+//! [`rivals`] builds and that is measured where it was built.
 
 use std::path::PathBuf;
 
@@ -15,6 +15,9 @@ const SUITES: &[(&str, &[&str])] =
 
 /// The counts that the suite `instructions` compares with.
 const BASELINE: &str = "crates/lab/instructions.json";
+
+/// The program that carries the load over Zenoh.
+const ZENOH: &str = "honeylink-rival-zenoh";
 
 /// Every suite; or with an id the suite that has it, and of that only this figure.
 pub(crate) fn all(house: &House, id: Option<&str>) -> Result<(), String> {
@@ -40,6 +43,10 @@ pub(crate) fn run(house: &House, name: &str, args: &[&str]) -> Result<(), String
         "instructions" => {
             programs.push(("--counted", counted(house)?));
             programs.push(("--baseline", house.root.join(BASELINE)));
+        }
+        "qos" if !args.contains(&"--zenoh") => {
+            let zenoh = rival(house, ZENOH);
+            programs.extend(zenoh.is_file().then_some(("--zenoh", zenoh)));
         }
         "qos" => {}
         _ => {
@@ -69,6 +76,20 @@ fn counted(house: &House) -> Result<PathBuf, String> {
     command.env("VALGRIND_BUG_494162", "1").env("CARGO_TARGET_DIR", &target);
     house.hand_over(command)?;
     Ok(target.join("release").join("honeylink-counted"))
+}
+
+/// Builds what suites compare with where that is a library which brings C. The target folder is its own too: nothing of it
+/// is unified with a build of the product.
+pub(crate) fn rivals(house: &House) -> Result<(), String> {
+    let mut command =
+        house.cargo(&["build", "--release", "--locked", "--manifest-path", "rivals/Cargo.toml"]);
+    command.env("CARGO_TARGET_DIR", house.target.join("rivals"));
+    house.hand_over(command)
+}
+
+/// Where [`rivals`] puts a program.
+fn rival(house: &House, program: &str) -> PathBuf {
+    house.target.join("rivals/release").join(program)
 }
 
 fn find(name: &str) -> Result<&'static str, String> {

@@ -33,6 +33,7 @@ usage: cargo xtask <command>
   fuzz [--seconds N] [TARGET]  each fuzz target for N seconds, 30 by default (needs nightly, cargo-fuzz)
   bench [ID]                   every benchmark suite, or one figure
   bench --suite NAME           a named benchmark suite; writes target/report/NAME.json
+  bench --rivals               builds what it compares with and what brings C: Zenoh (needs a C compiler)
   sim [--from SEED]            scenarios, saved runs, 200 fresh seeds and planted mistakes in the simulator
   sim --seed SEED | --replay FILE  one run of it again
   sim --report [--minutes N] [NODES..]  the figures of docs/simulation.md
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         ["deny"] => step::run_all(&house, &[check::DENY]),
         ["no-c"] => step::run_all(&house, &[check::NO_C]),
         ["fuzz", rest @ ..] => answer(fuzz::run(&house, rest)),
+        ["bench", "--rivals"] => answer(bench::rivals(&house)),
         ["bench"] => answer(bench::all(&house, None)),
         ["bench", id] if !id.starts_with('-') => answer(bench::all(&house, Some(id))),
         ["bench", "--suite", suite, rest @ ..] => answer(bench::run(&house, suite, rest)),

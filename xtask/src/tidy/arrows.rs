@@ -16,6 +16,8 @@ const CRATES: &[(&str, &[&str])] = &[
     // Only tests, against implementations written in C: no product build reaches it.
     ("honeylink-interop", &["honeylink-core", "honeylink"]),
     ("honeylink-fuzz", &["honeylink-core", "honeylink"]),
+    // What the product is measured against. It brings C.
+    ("honeylink-rivals", &[]),
     ("xtask", &[]),
 ];
 

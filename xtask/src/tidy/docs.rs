@@ -8,7 +8,7 @@ const PUT_OFF: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X
 
 /// Where a path in backquotes begins when it means a file of this repository.
 const OUR_FOLDERS: &[&str] =
-    &["crates/", "docs/", "xtask/", "fuzz/", "packaging/", "scenarios/", ".ci/", ".github/"];
+    &["crates/", "docs/", "xtask/", "fuzz/", "rivals/", "packaging/", "scenarios/", ".ci/", ".github/"];
 
 pub(super) const RULES: &[Rule] = &[
     Rule {

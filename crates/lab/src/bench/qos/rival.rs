@@ -1,5 +1,5 @@
-//! The same load over Zenoh, by a program of its own that is started at both ends of a cable. Zenoh brings C, so it is no
-//! part of this workspace.
+//! The same load over Zenoh, by a program of its own (`rivals/src/zenoh.rs`) that is started at both ends of a cable. Zenoh
+//! brings C, so it is no part of this workspace.
 //!
 //! ```text
 //! PROGRAM serve ADDR:PORT FOLDER STREAMS
@@ -23,7 +23,7 @@ use crate::Trouble;
 
 const PORT: u16 = 7447;
 /// What a row says without the program.
-pub(crate) const NEEDS: &str = "needs --zenoh, a program that carries the load over Zenoh";
+pub(crate) const NEEDS: &str = "needs Zenoh: `cargo xtask bench --rivals` builds it, with a C compiler";
 /// Nothing that works takes this long to answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
