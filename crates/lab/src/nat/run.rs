@@ -17,6 +17,10 @@ use crate::world::World;
 /// How long a pair must go on without a gap before a step counts as over.
 const QUIET: Duration = Duration::from_secs(2);
 
+/// How long a relay that died must be back before another dies: whoever lost it asks again after pauses of up to half a
+/// minute, and until then there is no second relay.
+const RELAY_BACK: Duration = Duration::from_secs(35);
+
 /// What a step measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -235,7 +239,7 @@ impl Running<'_> {
             } else {
                 self.relays.start_all(self.world).await?;
             }
-            tokio::time::sleep(QUIET).await;
+            tokio::time::sleep(if left.is_empty() { QUIET } else { RELAY_BACK }).await;
         }
         Ok(())
     }
