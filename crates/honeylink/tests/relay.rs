@@ -151,6 +151,42 @@ async fn when_the_relay_of_a_link_dies_it_goes_on_through_another_and_nothing_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_sender_that_does_not_wait_for_answers_goes_on_through_another_relay_too() {
+    const MESSAGES: u32 = 1500;
+    let (servers, relays): (Vec<_>, Vec<_>) =
+        [1, 2].map(|seed| relay(seed, Access::Everybody)).into_iter().unzip();
+    let (a, b) = pair(&relays).await;
+    for server in &servers {
+        until_guests(server, 2).await;
+    }
+    let (here, there) = connect(&a, &b).await;
+    let used = a.ways(&b.id()).used.unwrap().remote;
+    let (mut dying, mut living): (Vec<_>, Vec<_>) =
+        servers.into_iter().zip(&relays).partition(|(_, addr)| addr.authority() == used);
+    let sending = async {
+        for number in 0..MESSAGES {
+            if number == MESSAGES / 4 {
+                dying.pop().unwrap().0.shutdown().await;
+            }
+            here.send(number.to_be_bytes().to_vec()).await.unwrap();
+            // tidy: sleep because each message shall be a packet of its own
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let hearing = async {
+        for number in 0..MESSAGES {
+            assert_eq!(&there.recv().await.unwrap()[..], number.to_be_bytes());
+        }
+    };
+    let all = async { tokio::join!(sending, hearing) };
+    tokio::time::timeout(PATIENCE, all).await.unwrap();
+    assert_ne!(a.ways(&b.id()).used.unwrap().remote, used);
+    a.shutdown().await;
+    b.shutdown().await;
+    living.pop().unwrap().0.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_relay_with_another_key_is_refused_and_told() {
     let (server, addr) = relay(1, Access::Everybody);
     let other = Certificate::own(&SecretKey::from_u64(2), "127.0.0.1").pin().unwrap();

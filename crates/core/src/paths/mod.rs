@@ -5,6 +5,7 @@
 //! cost and gained, and says in words why the way in use is the one, and what stands in the way of a better one.
 
 mod reason;
+mod restraint;
 mod silence;
 #[cfg(test)]
 mod tests;
@@ -14,6 +15,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 pub use self::reason::{Hindrance, Reason};
+pub use self::restraint::{Restraint, UNANSWERED_MAX};
 pub use self::silence::{LOOK_LATE, Silence};
 use crate::limits::{PATH_CHANGES_MAX, PATHS_MAX};
 use crate::time::Time;

@@ -14,6 +14,7 @@ mod quic_conn;
 mod quic_meter;
 mod quic_stream;
 pub(crate) mod relays;
+mod restrained;
 pub mod serial;
 mod slots;
 pub(crate) mod tcp;
@@ -224,6 +225,14 @@ impl Conn {
         match self {
             Self::Quic(c) => c.heard(),
             Self::Memory(_) | Self::Tcp(_) => 0,
+        }
+    }
+
+    /// Whether it is known that a relay this connection needs is gone; otherwise only silence tells.
+    pub(crate) fn lost_its_relay(&self, quic: &quic::QuicCarrier) -> bool {
+        match self {
+            Self::Quic(c) => quic.is_gone(&c.relays()),
+            Self::Memory(_) | Self::Tcp(_) => false,
         }
     }
 

@@ -23,6 +23,7 @@ use super::punched::{HoleAddr, Holes, Kind, preference::Preference};
 use super::quic_conn::QuicConn;
 use super::quic_meter::Meter;
 use super::relays::{RelayState, Relays};
+use super::restrained::WithRestraint;
 use super::slots::{Slots, Source};
 use crate::discovery::interfaces;
 use crate::node::{Reach, Traffic};
@@ -272,6 +273,13 @@ impl QuicCarrier {
         self.relays.states(&self.endpoint.home_relay_status().get())
     }
 
+    /// Whether one of these relays is the one this node is reached at first, and does not answer any more. Of others
+    /// nothing is said.
+    pub(crate) fn is_gone(&self, relays: &[iroh::RelayUrl]) -> bool {
+        let homes = self.endpoint.home_relay_status().get();
+        homes.iter().any(|home| !home.is_connected() && relays.contains(home.url()))
+    }
+
     /// Whether devices may be reached through relays.
     pub(crate) fn relays_matter(&self) -> bool {
         self.reach == Reach::Wide && !self.is_simulated()
@@ -491,8 +499,8 @@ fn transport_config(gauge: &Arc<Gauge>, reach: Reach) -> QuicTransportConfig {
         Reach::Loopback | Reach::Lan => (IDLE_MAX, KEEP_ALIVE_EVERY),
     };
     QuicTransportConfig::builder()
-        // The bottleneck's queue stays short, or priorities would end where it begins.
-        .congestion_controller_factory(Arc::new(Pacing { gauge: gauge.clone() }))
+        // The bottleneck's queue stays short, or priorities would end where it begins; and little is sent into a silence.
+        .congestion_controller_factory(Arc::new(WithRestraint(Arc::new(Pacing { gauge: gauge.clone() }))))
         // A peer may open this many streams at a time; more wait. Unidirectional ones are not used at all.
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_PER_PEER_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use honeylink_core::identity::DeviceId;
 use iroh::endpoint::{Connection, ConnectionError, VarInt};
+use iroh::{RelayUrl, TransportAddr};
 
 use super::gate::Gate;
 use super::paced::Gauge;
@@ -77,6 +78,16 @@ impl QuicConn {
         self.inner.stats().udp_rx.datagrams
     }
 
+    /// The relays of its paths.
+    pub(super) fn relays(&self) -> Vec<RelayUrl> {
+        let paths = self.inner.paths();
+        let relays = paths.iter().filter_map(|path| {
+            let TransportAddr::Relay(url) = path.remote_addr() else { return None };
+            Some(url.clone())
+        });
+        relays.collect()
+    }
+
     /// See [`super::punched::preference`].
     pub(super) fn pins_a_relay(&self) -> bool {
         self.inner.paths().iter().any(|path| path.is_selected() && path.is_relay())
@@ -127,8 +138,8 @@ impl QuicConn {
         reports
     }
 
-    fn describe(&self, addr: &iroh::TransportAddr, here: &[Interface]) -> (Rung, String) {
-        if let iroh::TransportAddr::Custom(custom) = addr
+    fn describe(&self, addr: &TransportAddr, here: &[Interface]) -> (Rung, String) {
+        if let TransportAddr::Custom(custom) = addr
             && let Some(hole) = HoleAddr::from_custom(custom)
         {
             let rung = match hole.kind {
@@ -143,7 +154,7 @@ impl QuicConn {
     }
 
     /// The far address of the path in use.
-    pub(super) fn far_end(&self) -> Option<iroh::TransportAddr> {
+    pub(super) fn far_end(&self) -> Option<TransportAddr> {
         let paths = self.inner.paths();
         paths.iter().find(iroh::endpoint::Path::is_selected).map(|path| path.remote_addr().clone())
     }
@@ -169,7 +180,7 @@ impl QuicConn {
         let path = paths.iter().find(iroh::endpoint::Path::is_selected).or_else(|| paths.iter().next())?;
         #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
         match path.remote_addr() {
-            iroh::TransportAddr::Ip(addr) => Some(canonical(*addr)),
+            TransportAddr::Ip(addr) => Some(canonical(*addr)),
             _ => None,
         }
     }
@@ -193,19 +204,19 @@ pub(super) fn canonical(addr: SocketAddr) -> SocketAddr {
 }
 
 #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
-fn describe(addr: &iroh::TransportAddr, here: &[Interface]) -> (Rung, String) {
+fn describe(addr: &TransportAddr, here: &[Interface]) -> (Rung, String) {
     #[cfg(feature = "testing")]
-    if let iroh::TransportAddr::Custom(custom) = addr
+    if let TransportAddr::Custom(custom) = addr
         && let Some(shown) = QuicWire::shown(custom)
     {
         return (Rung::Direct, shown.to_string());
     }
     match addr {
-        iroh::TransportAddr::Ip(addr) => {
+        TransportAddr::Ip(addr) => {
             let addr = canonical(*addr);
             (rung_of(addr.ip(), here), addr.to_string())
         }
-        iroh::TransportAddr::Relay(url) => (Rung::Relayed, relays::shown(url)),
+        TransportAddr::Relay(url) => (Rung::Relayed, relays::shown(url)),
         other => (Rung::Direct, format!("{other:?}")),
     }
 }

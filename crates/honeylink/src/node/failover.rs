@@ -5,7 +5,10 @@
 //! there is, beside the silent connection; the new one replaces it, and links resume on that without a loss. A connection on
 //! which something is heard again meanwhile is kept: the other device was only busy.
 //!
-//! For that a device must be reachable at every relay it names, not only at the one it chose. iroh keeps a connection to
+//! That has to be soon: what is sent to a relay that is gone waits inside iroh, and when 64 packets wait there, nothing
+//! goes to any other relay either (see also [`honeylink_core::paths::Restraint`]).
+//!
+//! A device must be reachable at every relay it names, not only at the one it chose. iroh keeps a connection to
 //! that one and to those it sends to; so this node sends something to each, often enough. It is addressed to a device that
 //! does not exist, and ends at the relay.
 
@@ -23,6 +26,8 @@ use crate::carrier::{ALPN_LINK, Conn, ConnLost, code};
 const LISTEN_EVERY: Duration = Duration::from_millis(100);
 /// Silence after which the peer is dialled anew: three times in a row it did not show that the way is alive.
 const SILENT_MAX: Duration = Duration::from_millis(1100);
+/// The same when the relay itself is known to be gone: long enough for one that was only started again.
+const SILENT_AND_GONE_MAX: Duration = Duration::from_millis(300);
 /// The device with the greater id leaves the first try to the other, which mostly makes its own needless.
 const AFTER_YOU: Duration = Duration::from_millis(300);
 /// Silence after which a connection is closed that keeps new ones from being tried elsewhere.
@@ -36,22 +41,26 @@ impl Inner {
     /// Replaces a connection that carries links and fell silent, if the peer may be at another relay; does nothing else, for
     /// as long as the connection lives.
     pub(super) async fn watch_silence(self: &Arc<Self>, conn: &Conn) {
-        let watched = matches!(&self.carriers, Carriers::Quic(quic) if quic.relays_matter());
-        if !watched {
-            return std::future::pending().await;
-        }
+        let quic = match &self.carriers {
+            Carriers::Quic(quic) if quic.relays_matter() => quic,
+            Carriers::Quic(_) | Carriers::Memory(_) => return std::future::pending().await,
+        };
         let peer = conn.peer();
-        let patience = if self.id < peer { SILENT_MAX } else { SILENT_MAX + AFTER_YOU };
+        let politeness = if self.id < peer { Duration::ZERO } else { AFTER_YOU };
         let mut silence = Silence::default();
         loop {
             tokio::time::sleep(LISTEN_EVERY).await;
             let silent = silence.look(self.clock.now(), conn.heard());
-            if silent < patience || !self.has_a_detour(conn) {
+            if silent < SILENT_AND_GONE_MAX || !self.has_a_detour(conn) {
+                continue;
+            }
+            let gone = conn.lost_its_relay(quic);
+            if silent < politeness + if gone { SILENT_AND_GONE_MAX } else { SILENT_MAX } {
                 continue;
             }
             if conn.pins_a_relay() {
                 // Whatever is dialled while it lives goes to the dead relay.
-                if silent >= CLOSED_AFTER {
+                if gone || silent >= CLOSED_AFTER {
                     tracing::info!(peer = %peer.short(), ?silent, "nothing is heard by the relay: closed");
                     conn.close(code::DONE, "nothing was heard");
                     self.pool.remove_lost(&peer);
