@@ -311,6 +311,12 @@ pub const NAT_ATTEMPT_EVERY: Duration = Duration::from_secs(5);
 pub const NAT_HOLES_MAX: usize = 64;
 /// Observers asked at a time, and tickets shown for an attempt.
 pub const NAT_OBSERVERS_MAX: usize = 4;
+/// How often one device may ask to be called back.
+pub const CALL_BACK_EVERY: Duration = Duration::from_secs(5);
+/// Devices called back within that time.
+pub const CALL_BACK_PEERS_MAX: usize = 8;
+/// Addresses of one device that are called.
+pub const CALLED_ADDRESSES_MAX: usize = 4;
 /// Largest frame of the conversation before an attempt, in bytes.
 pub const NAT_TALK_BYTES_MAX: usize = 640;
 

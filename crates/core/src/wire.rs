@@ -4,6 +4,7 @@
 //! for a length before that length was checked against what is really there and against the limit its caller names.
 //! Integers are QUIC variable-length integers (RFC 9000 section 16) or fixed big-endian, as each format says.
 
+pub mod callback;
 pub mod chat;
 pub mod link;
 pub mod relay;

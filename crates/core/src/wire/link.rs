@@ -3,7 +3,8 @@
 //! Every bidirectional stream on a link connection starts with a [`StreamHeader`] from the side that opened it. A stream
 //! of kind `session` or `resume` then carries [`Frame`]s both ways: `Hello` and `Welcome` (or `Refuse`) once, after that messages,
 //! acknowledgements, pings and one `Close` each way. A stream of kind `bytes` carries the application's bytes and
-//! nothing else; for kinds `policy` and `datagrams` see `docs/wire/qos.md`, for `relays` see [`super::relay`], for `nat` see `docs/wire/nat.md`. Both formats carry a version in their first byte, and golden tests below pin version 1.
+//! nothing else; for kinds `policy` and `datagrams` see `docs/wire/qos.md`, for `relays` see [`super::relay`], for `nat` see `docs/wire/nat.md`, for
+//! `call-back` see [`super::callback`]. Both formats carry a version in their first byte, and golden tests below pin version 1.
 //!
 //! ```text
 //! header   = length u16 | version 1 | kind u8 | session [16] | class u8 | protocol text
@@ -124,6 +125,8 @@ pub enum StreamKind {
     /// The relays through which the opener is reached from now on ([`put_relays`](super::relay::put_relays)), and
     /// nothing else. It belongs to no session: the id is zero.
     Relays,
+    /// Asks the other side to call back ([`super::callback`]). It belongs to no session: the id is zero.
+    CallBack,
 }
 
 /// The first bytes of every stream, written by the side that opened it.
@@ -156,6 +159,7 @@ impl StreamHeader {
             StreamKind::Datagrams => 4,
             StreamKind::Nat => 6,
             StreamKind::Relays => 5,
+            StreamKind::CallBack => 8,
         });
         out.put_slice(&self.session.0);
         out.put_u8(self.priority.as_u8());
@@ -195,6 +199,7 @@ impl StreamHeader {
             4 => StreamKind::Datagrams,
             6 => StreamKind::Nat,
             5 => StreamKind::Relays,
+            8 => StreamKind::CallBack,
             _ => return Err(Invalid::Value { what: "stream kind" }),
         };
         let session = SessionId(r.array("session id")?);

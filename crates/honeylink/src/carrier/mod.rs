@@ -317,6 +317,14 @@ impl Conn {
         }
     }
 
+    /// The addresses at which the peer was shown to be, by the open paths that lead straight to it.
+    pub(crate) fn seen_at(&self) -> Vec<SocketAddr> {
+        match self {
+            Self::Quic(c) => c.seen_at(),
+            Self::Memory(_) | Self::Tcp(_) => Vec::new(),
+        }
+    }
+
     pub(crate) fn close(&self, code: u32, reason: &str) {
         match self {
             Self::Quic(c) => c.close(code, reason),

@@ -185,6 +185,22 @@ impl QuicConn {
         }
     }
 
+    /// See [`Conn::seen_at`](super::Conn::seen_at). A path is listed once its far end has echoed what was sent there (RFC 9000
+    /// section 8.2), so it is no address that the peer only wrote onto a packet.
+    pub(super) fn seen_at(&self) -> Vec<SocketAddr> {
+        let mut addrs = Vec::new();
+        for path in self.inner.paths().iter() {
+            #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
+            match path.remote_addr() {
+                iroh::TransportAddr::Ip(addr) if !addrs.contains(&canonical(*addr)) => {
+                    addrs.push(canonical(*addr));
+                }
+                _ => {}
+            }
+        }
+        addrs
+    }
+
     pub(super) fn close(&self, code: u32, reason: &str) {
         self.inner.close(VarInt::from_u32(code), reason.as_bytes());
     }

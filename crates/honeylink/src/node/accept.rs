@@ -251,6 +251,7 @@ async fn serve_stream(
             }
         }
         StreamKind::Nat => inner.serve_nat(&conn, send, recv).await,
+        StreamKind::CallBack => inner.serve_call_back(&conn, send, recv).await,
         StreamKind::Relays => inner.hear_relays(&conn.peer(), recv).await,
         StreamKind::Datagrams => {
             if let Some((link, _)) = inner.pool.link(&conn.peer(), &header.session) {

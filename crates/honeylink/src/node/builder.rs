@@ -398,6 +398,7 @@ impl NodeBuilder {
             pool: Pool::new(id),
             way_book: super::ways::WayBook::default(),
             nat,
+            call_backs: super::callback::CallBackDesk::default(),
             manual: Mutex::new(BTreeMap::new()),
             listeners: Listeners::default(),
             discovery,

@@ -3,6 +3,7 @@
 
 mod accept;
 mod builder;
+mod callback;
 mod climb;
 mod dial;
 mod failover;
@@ -35,6 +36,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::builder::{BuildError, NodeBuilder, Reach};
+pub use self::callback::{CallBackCounts, CallBackError, Called, CalledBack, Outcome, Refusal};
 pub use self::listen::Listener;
 pub use self::pairing::{FetchStream, JoinError, PairingEvent, PairingOpening, PairingOptions};
 pub use self::policies::{LinkPolicy, Steered};
@@ -98,6 +100,7 @@ pub(crate) struct Inner {
     /// Which way the bytes to each peer go.
     way_book: ways::WayBook,
     nat: nat::NatDesk,
+    call_backs: callback::CallBackDesk,
     /// Given by hand or by ticket.
     manual: Mutex<BTreeMap<DeviceId, Whereabouts>>,
     listeners: listen::Listeners,

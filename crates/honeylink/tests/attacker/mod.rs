@@ -152,7 +152,8 @@ impl Listening {
                     | StreamKind::Resume
                     | StreamKind::Datagrams
                     | StreamKind::Nat
-                    | StreamKind::Relays => {}
+                    | StreamKind::Relays
+                    | StreamKind::CallBack => {}
                 }
                 held.push((send, recv));
             }
