@@ -44,8 +44,8 @@ pub use mesh::{
 pub use nearby::{NearbyDevice, NearbyEvent, Trust};
 pub use pairing::{PairAnswer, PairEvent, PairJoin, PairOpen, PairOutcome, SasEmoji};
 pub use path::{
-    PathChange, PathInfo, PathReport, PingEvent, PingRequest, PingSummary, RoundTrips, Rung, SpeedBack,
-    SpeedReport, SpeedRequest, StreamClass, Streams,
+    CallBack, Called, PathChange, PathInfo, PathReport, PingEvent, PingRequest, PingSummary, RoundTrips,
+    Rung, SpeedBack, SpeedReport, SpeedRequest, StreamClass, Streams,
 };
 pub use peers::{Grant, GrantsChange, Peer, PeerChange};
 pub use policy::{OpenStream, Policy, PolicyApplied, PolicyApply, PolicyOnLink, PolicyTakenBack};

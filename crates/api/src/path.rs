@@ -96,6 +96,36 @@ pub struct PathReport {
     pub streams: Option<Streams>,
 }
 
+/// Answer of `POST /v1/devices/{peer}/call-back`: whether the device gets through to this one by itself, and what time it is
+/// there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallBack {
+    /// Device id, 64 hex digits.
+    pub id: String,
+    /// Its name.
+    pub name: String,
+    /// By how many milliseconds its clock is ahead of this node's; behind if negative.
+    pub clock_ahead_ms: i64,
+    /// Why it did not call: `busy` (it did a moment ago) or `off`; absent if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// The addresses it sees this node at, and what came of calling each from a new socket; empty if it sees it through a relay
+    /// only.
+    pub called: Vec<Called>,
+}
+
+/// An address that was called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Called {
+    /// `ip:port`.
+    pub address: String,
+    /// `answered`, `silent`, or `not_sent`.
+    pub outcome: String,
+    /// Microseconds until the answer; absent without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtt_us: Option<u64>,
+}
+
 /// What is sent on streams and flows of datagrams: to one device, or to all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Streams {

@@ -14,6 +14,7 @@
 //! | `POST /v1/devices/{peer}/grants` | [`GrantsChange`](crate::GrantsChange) | [`Peer`](crate::Peer) |
 //! | `GET /v1/devices/{peer}/path` | | [`PathReport`](crate::PathReport) |
 //! | `GET /v1/devices/{peer}/path/watch` | | lines of [`PathChange`](crate::PathChange) |
+//! | `POST /v1/devices/{peer}/call-back` | | [`CallBack`](crate::CallBack) |
 //! | `POST /v1/pair/open` | [`PairOpen`](crate::PairOpen) | lines of [`PairEvent`](crate::PairEvent) |
 //! | `POST /v1/pair/join` | [`PairJoin`](crate::PairJoin) | lines of [`PairEvent`](crate::PairEvent) |
 //! | `POST /v1/pair/answer` | [`PairAnswer`](crate::PairAnswer) | `{}` |

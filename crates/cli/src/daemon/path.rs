@@ -6,9 +6,13 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::Response;
+use honeylink::node::{Outcome, Refusal};
 use honeylink::paths::Way;
 use honeylink::{Link, PathReport as Reported, Rung as Place, WayChanged};
-use honeylink_api::{PathChange, PathInfo, PathReport, PingEvent, PingRequest, PingSummary, Rung};
+use honeylink_api::{
+    CallBack, Called, ErrorBody, ErrorCode, PathChange, PathInfo, PathReport, PingEvent, PingRequest,
+    PingSummary, Rung,
+};
 
 use tokio::sync::broadcast::error::RecvError;
 
@@ -113,6 +117,41 @@ fn way(way: &Way, why: &str) -> PathInfo {
         rtt_ms: way.rtt.map(millis),
         why: why.to_owned(),
     }
+}
+
+/// `POST /v1/devices/{peer}/call-back`
+pub(super) async fn call_back(
+    State(daemon): State<Arc<Daemon>>,
+    Path(peer): Path<String>,
+) -> Answer<CallBack> {
+    let link = measuring_link(&daemon, &peer).await?;
+    let id = link.peer();
+    // One round trip makes the time on the way, and with it the comparison of clocks, a measured one.
+    let _ = link.ping(Duration::from_secs(2)).await;
+    let told = daemon.node.call_back(&id).await;
+    let told = told.map_err(|error| ErrorBody::new(ErrorCode::Unreachable, error.to_string()))?;
+    let called = told.called.iter().map(|one| {
+        let (outcome, rtt) = match one.outcome {
+            Outcome::Answered(after) => ("answered", Some(after)),
+            Outcome::Silent => ("silent", None),
+            Outcome::NotSent => ("not_sent", None),
+        };
+        Called {
+            address: one.addr.to_string(),
+            outcome: outcome.to_owned(),
+            rtt_us: rtt.map(|rtt| u64::try_from(rtt.as_micros()).unwrap_or(u64::MAX)),
+        }
+    });
+    Ok(Json(CallBack {
+        id: id.to_string(),
+        name: daemon.name_of(&id),
+        clock_ahead_ms: told.clock_ahead_ms,
+        refused: told.refusal.map(|why| match why {
+            Refusal::Busy => "busy".to_owned(),
+            Refusal::Off => "off".to_owned(),
+        }),
+        called: called.collect(),
+    }))
 }
 
 /// `POST /v1/ping`

@@ -31,6 +31,7 @@ pub(super) fn router(daemon: Arc<Daemon>) -> Router {
         .route("/v1/devices/{peer}/grants", post(devices::grants))
         .route("/v1/devices/{peer}/path", get(path::report))
         .route("/v1/devices/{peer}/path/watch", get(path::watch))
+        .route("/v1/devices/{peer}/call-back", post(path::call_back))
         .route(at::PAIR_OPEN, post(pairing::open))
         .route(at::PAIR_JOIN, post(pairing::join))
         .route(at::PAIR_ANSWER, post(pairing::answer))

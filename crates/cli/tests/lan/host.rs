@@ -15,13 +15,22 @@ pub(crate) struct Host {
     namespace: String,
     folder: PathBuf,
     settings: Vec<String>,
+    /// What programs are started by from now on.
+    starter: Vec<String>,
     daemon: Option<Process>,
 }
 
 impl Host {
     pub(crate) fn new(name: &str, namespace: String, folder: PathBuf) -> Self {
         std::fs::create_dir_all(folder.join("inbox")).unwrap();
-        let mut host = Self { name: name.to_owned(), namespace, folder, settings: Vec::new(), daemon: None };
+        let mut host = Self {
+            name: name.to_owned(),
+            namespace,
+            folder,
+            settings: Vec::new(),
+            starter: Vec::new(),
+            daemon: None,
+        };
         host.set(&format!("node.name={name}"));
         host.set(&format!("transfer.into={}", host.inbox().display()));
         host.set("transfer.accept=all");
@@ -34,6 +43,11 @@ impl Host {
     /// Sets a configuration key for all nodes started here from now on.
     pub(crate) fn set(&mut self, assignment: &str) {
         self.settings.push(assignment.to_owned());
+    }
+
+    /// Has everything started here from now on be started by this program, as `env` is used.
+    pub(crate) fn start_by(&mut self, starter: &[&str]) {
+        self.starter = starter.iter().map(|&word| word.to_owned()).collect();
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -52,8 +66,13 @@ impl Host {
 
     /// A running command.
     pub(crate) fn start(&self, arguments: &[&str]) -> Process {
+        Process::start(&mut self.command(arguments))
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace]).arg(env!("CARGO_BIN_EXE_honeylink"));
+        command.args(["netns", "exec", &self.namespace]).args(&self.starter);
+        command.arg(env!("CARGO_BIN_EXE_honeylink"));
         command.arg("--home").arg(self.folder.join("home"));
         for setting in &self.settings {
             command.args(["--set", setting]);
@@ -64,7 +83,8 @@ impl Host {
         {
             command.env_remove(name);
         }
-        Process::start(command.env_remove("RUST_LOG").args(arguments))
+        command.env_remove("RUST_LOG").args(arguments);
+        command
     }
 
     /// Runs a command to its end.

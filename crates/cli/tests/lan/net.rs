@@ -138,7 +138,8 @@ fn scratch() -> TempDir {
     tempfile::Builder::new().prefix("honeylink-lan-").tempdir_in(within).unwrap()
 }
 
-fn is_installed(program: &str) -> bool {
+/// Whether a program that tests call is there.
+pub(crate) fn is_installed(program: &str) -> bool {
     Command::new(program).arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 

@@ -361,10 +361,9 @@ impl NodeBuilder {
             }
         };
         let (nat, wide) = (self.nat_desk(&key, &carriers)?, self.wide(&key)?);
-        let simulated = self.is_simulated();
         let tcp = match (&carriers, &self.mesh) {
             // Between simulated nodes there is nothing that TCP could go over.
-            (Carriers::Quic(_), Some(_)) if !simulated && !self.relay_only => {
+            (Carriers::Quic(_), Some(_)) if !self.is_simulated() && !self.relay_only => {
                 Some(TcpCarrier::new(&key, self.reach)?)
             }
             (Carriers::Quic(_) | Carriers::Memory(_), _) => None,

@@ -8,10 +8,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use honeylink::discovery::interfaces::{self, Interface, Scope};
 use honeylink_api::client::Client;
 use honeylink_api::{NearbyDevice, Peer, Status, Trust, routes};
+use ipnet::{IpNet, Ipv4Net};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::UdpSocket;
 
-use super::firewall::{self, Filter, Rules};
+use super::back::BackFacts;
+use super::firewall::{self, Filter, Packets, Rules};
 use super::peer::PeerFacts;
 use crate::config::Config;
 
@@ -67,6 +69,20 @@ pub(super) struct LanFacts {
     pub(super) broadcast: Sent,
     /// A multicast that comes back to us by the system's own doing, so that the network has no part in it.
     pub(super) multicast: Sent,
+    /// Its addresses, `192.168.1.0/24`.
+    pub(super) net: Ipv4Net,
+    pub(super) way: WayThere,
+}
+
+/// Where the system sends what is for a local network.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum WayThere {
+    /// There.
+    Straight,
+    /// Into this other interface.
+    TakenBy(String),
+    /// Nowhere.
+    None,
 }
 
 /// Whether a machine of the network answers when asked for its hardware address, as all do that can be reached.
@@ -89,34 +105,51 @@ pub(super) struct Facts {
     pub(super) filter: Filter,
     pub(super) incoming: Rules,
     pub(super) outgoing: Rules,
+    /// What comes in for the group of multicast DNS.
+    pub(super) multicast: Rules,
     pub(super) neighbours: Vec<Neighbour>,
     /// UDP ports that have to be open.
     pub(super) ports: Vec<u16>,
     /// The device that was named, if one was.
     pub(super) peer: Option<PeerFacts>,
+    /// What paired devices say of this one.
+    pub(super) backs: Vec<BackFacts>,
+    /// The addresses of this machine.
+    pub(super) own: Vec<IpAddr>,
 }
 
 impl Facts {
     pub(super) async fn gather(client: &Client, config: &Config, peer: Option<&str>) -> Self {
         let node = ask(client).await;
-        let peer = match peer {
-            Some(peer) if node.is_ok() => Some(PeerFacts::ask(client, peer).await),
-            Some(_) | None => None,
-        };
+        let named = peer;
+        let (mut peer, mut backs) = (None, Vec::new());
+        if let Ok(node) = &node {
+            if let Some(named) = named {
+                peer = Some(PeerFacts::ask(client, named).await);
+            }
+            // One that is not reached is not waited for a second time.
+            if peer.as_ref().is_none_or(|peer| peer.way.is_ok()) {
+                backs = BackFacts::ask(client, node, named).await;
+            }
+        }
         let mut ports = vec![config.discovery.port, config.discovery.broadcast_port];
         let port_of = |address: &String| address.parse::<SocketAddr>().ok().map(|address| address.port());
         let listening = node.iter().flat_map(|node| &node.status.listen).filter_map(port_of);
         ports.extend(listening.collect::<BTreeSet<_>>());
         let all = interfaces::all().unwrap_or_default();
-        let usable: Vec<_> =
-            interfaces::usable(all, Scope::Lan).into_iter().filter(|interface| !interface.loopback).collect();
+        let usable: Vec<_> = interfaces::usable(all.clone(), Scope::Lan)
+            .into_iter()
+            .filter(|interface| !interface.loopback)
+            .collect();
         let mut lans = Vec::new();
-        for interface in &usable {
-            lans.extend(lan(interface, config).await);
+        for interface in usable.iter().filter(|interface| !is_tunnel(&interface.name)) {
+            lans.extend(lan(interface, &all, config).await);
         }
         let routes = default_routes();
         let ours = |name: &String| usable.iter().any(|interface| interface.name == *name && !is_tunnel(name));
         let tunnels = routes.iter().map(|route| route.0.clone()).filter(|name| !ours(name)).collect();
+        let listed = firewall::listed().await;
+        let rules = |hook, ports, group| firewall::rules(listed.as_ref(), hook, Packets { ports, group });
         let neighbours = neighbours(node.as_ref().ok(), &usable, &routes).await;
         Self {
             node,
@@ -124,11 +157,14 @@ impl Facts {
             lans,
             tunnels,
             filter: Filter::find(),
-            incoming: firewall::rules("input", &ports).await,
-            outgoing: firewall::rules("output", &ports).await,
+            incoming: rules("input", &ports, None),
+            outgoing: rules("output", &ports, None),
+            multicast: rules("input", &[config.discovery.port], Some(GROUP)),
             neighbours,
             ports,
             peer,
+            backs,
+            own: all.iter().flat_map(|one| &one.nets).map(IpNet::addr).collect(),
         }
     }
 }
@@ -143,14 +179,45 @@ async fn ask(client: &Client) -> Result<NodeFacts, String> {
 }
 
 /// Tries a local network: a broadcast, and a multicast to ourselves.
-async fn lan(interface: &Interface, config: &Config) -> Option<LanFacts> {
-    let (own, everybody) = interface.v4().next()?;
+async fn lan(interface: &Interface, all: &[Interface], config: &Config) -> Option<LanFacts> {
+    let net = interface.nets.iter().find_map(|net| match net {
+        IpNet::V4(v4) => Some(*v4),
+        IpNet::V6(_) => None,
+    })?;
+    let (own, everybody) = (net.addr(), net.broadcast());
     let broadcast = match send(own, (everybody, config.discovery.broadcast_port)).await {
         Ok(()) => Sent::Fine,
         Err(error) => Sent::of(&error),
     };
     let multicast = echo(own, config.discovery.port).await.unwrap_or_else(|error| Sent::of(&error));
-    Some(LanFacts { name: interface.name.clone(), broadcast, multicast })
+    let way = way_to(net, all).await;
+    Some(LanFacts { name: interface.name.clone(), broadcast, multicast, net: net.trunc(), way })
+}
+
+/// Where the system sends what is for a network: asked for the first and the last of its addresses that are not ours, since a
+/// tunnel may take it in halves.
+async fn way_to(net: Ipv4Net, all: &[Interface]) -> WayThere {
+    let (low, high) = (u32::from(net.network()), u32::from(net.broadcast()));
+    let not_ours = |ip: &Ipv4Addr| *ip != net.addr();
+    let first = (low..=high).skip(1).map(Ipv4Addr::from).find(not_ours);
+    let last = (low..high).rev().map(Ipv4Addr::from).find(not_ours);
+    for to in first.into_iter().chain(last) {
+        let from = async {
+            let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).await?;
+            // Sends nothing: the system decides from which of its addresses it would.
+            socket.connect((to, 9)).await?;
+            socket.local_addr()
+        };
+        match from.await.map(|from| from.ip()) {
+            Ok(from) if from == IpAddr::V4(net.addr()) => {}
+            Ok(from) => {
+                let other = all.iter().find(|one| one.nets.iter().any(|net| net.addr() == from));
+                return WayThere::TakenBy(other.map_or_else(|| from.to_string(), |one| one.name.clone()));
+            }
+            Err(_) => return WayThere::None,
+        }
+    }
+    WayThere::Straight
 }
 
 async fn send(from: Ipv4Addr, to: (Ipv4Addr, u16)) -> io::Result<()> {

@@ -3,7 +3,8 @@
 use honeylink_api::{NearbyDevice, SubsystemState};
 use serde::Serialize;
 
-use super::facts::{Facts, Sent};
+use super::back;
+use super::facts::{Facts, Sent, WayThere};
 use super::firewall::Rules;
 use super::peer;
 use crate::output::text;
@@ -12,6 +13,9 @@ use crate::output::text;
 const BORN_UNIX_S: u64 = 1_767_225_600;
 /// Nor more than this much later.
 const OLD_S: u64 = 50 * 365 * 86_400;
+
+/// A routing table that nobody else has a use for: named as our port.
+const TABLE: u32 = 7843;
 
 /// How a check came out, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -70,6 +74,7 @@ pub(super) fn all(facts: &Facts) -> Vec<Check> {
         isolation(facts),
     ];
     checks.extend(peer::check(facts));
+    checks.extend(back::check(facts));
     checks
 }
 
@@ -100,14 +105,19 @@ fn clock(facts: &Facts) -> Check {
         let detail = format!("the clock is wrong: it shows {} s since 1970", facts.unix_s);
         return Check::new("clock", Finding::Fault, detail).fix("sudo timedatectl set-ntp true");
     }
-    Check::new("clock", Finding::Fine, "shows a time that can be")
+    if let Some(check) = back::clock(facts) {
+        return check;
+    }
+    let detail = if facts.backs.iter().any(|back| back.said.is_ok()) {
+        "agrees with those of other devices"
+    } else {
+        "shows a time that can be"
+    };
+    Check::new("clock", Finding::Fine, detail)
 }
 
 fn udp(facts: &Facts) -> Check {
-    let chain = match &facts.outgoing {
-        Rules::Drops { chain } => Some(chain.as_str()),
-        Rules::Open | Rules::Unknown => None,
-    };
+    let chain = facts.outgoing.chain();
     if facts.lans.is_empty() {
         return Check::new("udp", Finding::Fault, "no local network with IPv4 is up")
             .fix("ip -brief address");
@@ -140,6 +150,9 @@ fn inbound(facts: &Facts) -> Check {
         Rules::Open => {
             Check::new("inbound", Finding::Fine, "no rule of nftables drops what comes for the node")
         }
+        Rules::Unknown if back::got_in(facts) => {
+            Check::new("inbound", Finding::Fine, "a paired device gets in")
+        }
         // Somebody was heard without having been asked: it came in.
         Rules::Unknown if seen(facts).next().is_some() => {
             Check::new("inbound", Finding::Fine, "other devices are heard")
@@ -163,9 +176,12 @@ fn multicast(facts: &Facts) -> Check {
         let detail =
             format!("multicast is dropped by this machine itself, on {}", text::clean(&lan.name, 20));
         let fix = match lan.multicast {
-            Sent::Refused => facts.filter.let_out(None),
+            Sent::Refused => facts.filter.let_out(facts.outgoing.chain()),
             Sent::NoRoute => format!("sudo ip route add 224.0.0.0/4 dev {}", text::clean(&lan.name, 20)),
-            Sent::Fine | Sent::Silent => facts.filter.let_in(None, facts.ports.get(..1).unwrap_or_default()),
+            Sent::Fine | Sent::Silent => {
+                let chain = facts.multicast.chain();
+                facts.filter.let_in(chain, facts.ports.get(..1).unwrap_or_default())
+            }
         };
         return Check::new("multicast", Finding::Fault, detail).fix(fix);
     }
@@ -184,21 +200,35 @@ fn multicast(facts: &Facts) -> Check {
 }
 
 fn vpn(facts: &Facts) -> Check {
-    let Some(tunnel) = facts.tunnels.first() else {
-        return Check::new("vpn", Finding::Fine, "no tunnel has the default route");
-    };
-    let tunnel = text::clean(tunnel, 20);
-    match facts.lans.iter().find(|lan| lan.broadcast == Sent::NoRoute) {
-        Some(lan) => {
-            let name = text::clean(&lan.name, 20);
-            Check::new("vpn", Finding::Fault, format!("the VPN on {tunnel} keeps this machine from {name}"))
-                .fix(format!("sudo ip link set {tunnel} down"))
-        }
-        None => {
+    if let Some(lan) = facts.lans.iter().find(|lan| lan.way != WayThere::Straight) {
+        let name = text::clean(&lan.name, 20);
+        let detail = match (&lan.way, facts.tunnels.first()) {
+            (WayThere::TakenBy(other), _) => {
+                let other = text::clean(other, 20);
+                format!("the VPN on {other} takes what is for the devices on {name}")
+            }
+            (WayThere::None | WayThere::Straight, Some(tunnel)) => {
+                format!("the VPN on {} keeps this machine from {name}", text::clean(tunnel, 20))
+            }
+            (WayThere::None | WayThere::Straight, None) => {
+                format!("this machine has no route to the devices on {name}, as when a VPN took it away")
+            }
+        };
+        // A table of its own, asked before any that a VPN fills: the VPN stays, and keeps everything else.
+        let fix = format!(
+            "sudo ip route replace {net} dev {name} table {TABLE} && sudo ip rule add to {net} lookup {TABLE}",
+            net = lan.net
+        );
+        return Check::new("vpn", Finding::Fault, detail).fix(fix);
+    }
+    match facts.tunnels.first() {
+        Some(tunnel) => {
+            let tunnel = text::clean(tunnel, 20);
             let detail =
                 format!("the VPN on {tunnel} has the default route; devices here are reached beside it");
             Check::new("vpn", Finding::Note, detail).fix(format!("ip route show dev {tunnel}"))
         }
+        None => Check::new("vpn", Finding::Fine, "no tunnel has the default route"),
     }
 }
 
@@ -213,9 +243,9 @@ fn isolation(facts: &Facts) -> Check {
             let name = text::name(&first.name);
             let detail = format!(
                 "the gateway answers and {name} does not: it is off, or the network keeps its clients apart (\"client \
-                 isolation\", \"AP isolation\": switch it off in the access point, or take another network)"
+                 isolation\", \"AP isolation\": switch it off in the access point, or open a network of your own)"
             );
-            Check::new("isolation", Finding::Fault, detail).fix("nmcli device wifi list")
+            Check::new("isolation", Finding::Fault, detail).fix("nmcli device wifi hotspot")
         }
         (Some(first), false) => {
             let detail = format!("{} does not answer: it is off or elsewhere", text::name(&first.name));
@@ -270,17 +300,26 @@ pub(super) mod tests {
         Facts {
             node: Ok(NodeFacts { status, nearby: vec![device], paired: Vec::new() }),
             unix_s: BORN_UNIX_S + 1,
-            lans: vec![LanFacts { name: "eth0".into(), broadcast: Sent::Fine, multicast: Sent::Fine }],
+            lans: vec![LanFacts {
+                name: "eth0".into(),
+                broadcast: Sent::Fine,
+                multicast: Sent::Fine,
+                net: "10.0.0.0/24".parse().unwrap(),
+                way: WayThere::Straight,
+            }],
             tunnels: Vec::new(),
             filter: Filter::Nftables,
             incoming: Rules::Open,
             outgoing: Rules::Open,
+            multicast: Rules::Open,
             neighbours: vec![
                 Neighbour { name: "the gateway".into(), gateway: true, answers: true },
                 Neighbour { name: "phone".into(), gateway: false, answers: true },
             ],
             ports: vec![5353, 7842, 7843],
             peer: None,
+            backs: Vec::new(),
+            own: vec!["10.0.0.1".parse().unwrap()],
         }
     }
 
@@ -327,6 +366,12 @@ pub(super) mod tests {
                 "'{ 5353 }' accept",
             ),
             (
+                broken(|f| (f.lans[0].multicast, f.multicast) = (Sent::Silent, chain())),
+                "multicast",
+                "this machine itself",
+                "rule inet f in udp dport '{ 5353 }' accept",
+            ),
+            (
                 broken(|f| nearby(f).seen_by = vec!["scan".into()]),
                 "multicast",
                 "the network drops it",
@@ -350,11 +395,17 @@ pub(super) mod tests {
     fn a_vpn_that_forbids_the_lan_is_a_fault_and_one_that_does_not_is_none() {
         let none = broken(|facts| facts.tunnels = vec!["wg0".into()]);
         assert_eq!(none.finding, Finding::Note);
-        let forbids = broken(|facts| {
-            facts.tunnels = vec!["wg0".into()];
-            facts.lans[0].broadcast = Sent::NoRoute;
-        });
-        assert_eq!((forbids.name, forbids.finding), ("vpn", Finding::Fault));
-        assert!(forbids.fix.unwrap().contains("wg0 down"));
+        for (way, said) in [
+            (WayThere::TakenBy("wg0".into()), "wg0 takes what is for the devices on eth0"),
+            (WayThere::None, "wg0 keeps this machine from eth0"),
+        ] {
+            let forbids = broken(|facts| {
+                facts.tunnels = vec!["wg0".into()];
+                facts.lans[0].way = way;
+            });
+            assert_eq!((forbids.name, forbids.finding), ("vpn", Finding::Fault));
+            assert!(forbids.detail.contains(said), "{forbids:?}");
+            assert!(forbids.fix.unwrap().contains("ip rule add to 10.0.0.0/24"));
+        }
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! | file | what it is |
 //! |---|---|
+//! | `back` | whether paired devices get through to this one, and what their clocks say |
 //! | `facts` | what this machine and its node tell: asked, tried, read |
 //! | `firewall` | which packet filter is here, what it lets in, and how it is told to |
 //! | `judge` | what follows from the facts; nothing is asked there |
 //! | `peer` | the same about one paired device |
 
+mod back;
 mod facts;
 mod firewall;
 mod judge;
@@ -23,15 +25,16 @@ use crate::failure::Failure;
 const EXAMPLES: &str = "\
 Examples:
   honeylink doctor
-  honeylink doctor studio                                    why the device studio is not reached, or only by a relay
+  honeylink doctor studio                                   why it is not reached, and whether it gets in
   honeylink doctor --json | jq -r '.checks[] | select(.fix) | .fix'
   sudo honeylink --home ~/.local/share/honeylink doctor     also reads the rules of nftables";
 
 /// Find out why devices are not found or not reached
 ///
 /// Looks at the node, the clock, the networks, the packet filter and the devices that were here before, and says for each what is
-/// wrong and which command puts it right. Sends a few small packets on the local networks, and to the device that is named, and
-/// nothing else. Ends with exit code 0 if nothing is wrong, and 9 otherwise.
+/// wrong and which command puts it right. Asks the device that is named, or else paired ones that are around, to try the way back
+/// and what time it is there. Sends a few small packets on the local networks, and to those devices, and nothing else. Ends with
+/// exit code 0 if nothing is wrong, and 9 otherwise.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Args {
