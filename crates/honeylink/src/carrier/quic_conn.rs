@@ -192,7 +192,7 @@ impl QuicConn {
         for path in self.inner.paths().iter() {
             #[expect(clippy::wildcard_enum_match_arm, reason = "a foreign enum that may grow")]
             match path.remote_addr() {
-                iroh::TransportAddr::Ip(addr) if !addrs.contains(&canonical(*addr)) => {
+                TransportAddr::Ip(addr) if !addrs.contains(&canonical(*addr)) => {
                     addrs.push(canonical(*addr));
                 }
                 _ => {}
