@@ -30,9 +30,6 @@ pub struct Status {
     pub home: String,
     /// How far the node reaches: `loopback`, `lan` or `wide`.
     pub reach: String,
-    /// What idle links are kept for (`link.failover`): `fast` or `battery`; empty in answers of older nodes.
-    #[serde(default)]
-    pub failover: String,
     /// The relays through which this device is reached; empty without a wide reach.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<RelayStatus>,

@@ -71,11 +71,6 @@ pub(super) fn describe(status: &Status) -> Vec<String> {
         format!("mesh     {}", status.mesh.as_ref().map_or_else(|| "off".to_owned(), mesh)),
         format!("home     {}", status.home),
     ]);
-    if status.failover == "battery" {
-        lines.push(
-            "links    a packet in 15 s while idle, for a battery; up to 21 s to notice a dead way".to_owned(),
-        );
-    }
     lines.extend(status.nat.as_ref().map(nat));
     lines.extend(status.dht.as_ref().map(dht));
     lines.extend(describe_streams(&status.streams).iter().map(|line| format!("streams  {line}")));

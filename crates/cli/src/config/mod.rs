@@ -21,7 +21,6 @@ mod tests;
 use std::path::PathBuf;
 
 use honeylink::nat::{InvalidObserver, NatOptions, ObserverAt};
-use honeylink::paths::Failover;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use edit::{EditError, set, unset};
@@ -37,7 +36,6 @@ pub(crate) struct Config {
     pub(crate) discovery: Discovery,
     pub(crate) transfer: Transfer,
     pub(crate) policy: Policy,
-    pub(crate) link: Link,
     pub(crate) session: Session,
     pub(crate) nat: Nat,
     pub(crate) mesh: Mesh,
@@ -116,26 +114,6 @@ pub(crate) struct Policy {
     pub(crate) send: String,
     pub(crate) pipe: String,
     pub(crate) chat: String,
-}
-
-/// `[link]`
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Link {
-    pub(crate) failover: String,
-}
-
-impl Default for Link {
-    fn default() -> Self {
-        Self { failover: Failover::Fast.as_str().to_owned() }
-    }
-}
-
-impl Link {
-    /// What the node is told.
-    pub(crate) fn failover(&self) -> Failover {
-        if self.failover == Failover::Battery.as_str() { Failover::Battery } else { Failover::Fast }
-    }
 }
 
 /// `[session]`

@@ -168,12 +168,6 @@ pub(crate) const KEYS: &[Key] = &[
         about: "The policy that messages of `chat` go by. Empty: interactive.",
     },
     Key {
-        name: "link.failover",
-        kind: Kind::Choice(&["fast", "battery"]),
-        about: "What idle links are kept for. `fast`: a way that dies is noticed in a second or a few. `battery`: a packet in 15 \
-                seconds, and it takes up to 21 to notice; both devices have to want it.",
-    },
-    Key {
         name: "session.message_bytes_max",
         kind: Kind::Integer { min: 1024, max: 16 << 20, unit: "bytes" },
         about: "Largest message a link takes. Both sides check it before allocating.",

@@ -56,7 +56,7 @@ fn unknown_sections_wrong_places_and_broken_toml_are_errors() {
     assert_eq!(
         problems("[nod]\nx = 1\n"),
         [
-            "config.toml:1: unknown section [nod]; did you mean \"node\"?; sections are node, discovery, transfer, policy, link, session, nat, mesh, metrics, log, daemon"
+            "config.toml:1: unknown section [nod]; did you mean \"node\"?; sections are node, discovery, transfer, policy, session, nat, mesh, metrics, log, daemon"
         ]
     );
     assert_eq!(

@@ -31,7 +31,6 @@ pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Answer<Status> 
         uptime_s: daemon.started.elapsed().as_secs(),
         home: daemon.home.dir().display().to_string(),
         reach: node.reach().as_str().to_owned(),
-        failover: node.failover().as_str().to_owned(),
         relays: node.relays().into_iter().map(relay).collect(),
         peers: trusted.count(),
         nearby: node.nearby_now().len(),

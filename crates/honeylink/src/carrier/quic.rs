@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use honeylink_core::identity::{DeviceId, SecretKey};
 use honeylink_core::limits::STREAMS_PER_PEER_MAX;
-use honeylink_core::paths::{Failover, Pace};
 use honeylink_core::wire::relay::RelayAddr;
 use iroh::endpoint::{
     BindOpts, ConnectOptions, Connection, IdleTimeout, IncomingAddr, QuicTransportConfig, VarInt, presets,
@@ -33,6 +32,21 @@ use crate::testing::network::QuicWire;
 
 /// Dialling one device takes at most this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Silence after which a connection counts as lost. It is what a link waits before it dials again when the other device
+/// lost power or was killed, so shorter than QUIC's usual 30 s; long enough for a machine that is busy to answer late.
+const IDLE_MAX: Duration = Duration::from_secs(6);
+/// How often a connection on which nothing happens is shown to be alive. Three may go missing within [`IDLE_MAX`]. There
+/// are connections only to devices that somebody holds a link to, and to those around if the node has a mesh: without one
+/// an idle node sends none.
+const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(1500);
+/// With a wide reach a connection has a relay to fall back on, or an address behind another router. One way of it that is
+/// silent for this long is given up for another; the last one never is, [`IDLE_MAX`] is for that. It bounds what an
+/// application notices of a way that dies without a word.
+const WAY_IDLE_MAX: Duration = Duration::from_millis(1000);
+/// How often each way of such a connection is shown to be alive: both sides do, so that six packets must be lost in a row
+/// before a good way is given up.
+const WAY_KEEP_ALIVE_EVERY: Duration = Duration::from_millis(320);
+
 /// What nobody is dialled with, see [`QuicCarrier::call_at_relays`].
 const ALPN_NOBODY: &[u8] = b"honeylink/nobody";
 /// Enough for a first packet and its repetition (after a second, RFC 9002 section 6.2.2).
@@ -97,7 +111,6 @@ pub(crate) struct Sockets<'a> {
     pub(crate) relays: &'a [RelayAddr],
     /// No socket of its own.
     pub(crate) relay_only: bool,
-    pub(crate) failover: Failover,
 }
 
 /// A bound endpoint.
@@ -105,7 +118,6 @@ pub(crate) struct Sockets<'a> {
 pub(crate) struct QuicCarrier {
     endpoint: Endpoint,
     reach: Reach,
-    failover: Failover,
     meter: Meter,
     alpns: Vec<Vec<u8>>,
     slots: Slots,
@@ -118,7 +130,7 @@ pub(crate) struct QuicCarrier {
 
 impl QuicCarrier {
     pub(crate) async fn bind(key: &SecretKey, sockets: Sockets<'_>) -> Result<Self, BindError> {
-        let Sockets { reach, port, alpns, relay_only, failover, .. } = sockets;
+        let Sockets { reach, port, alpns, relay_only, .. } = sockets;
         let refused = |reason: String| BindError::Socket { port, reason };
         let mut builder = offline(key, alpns.clone())?;
         let (holes, relays) =
@@ -146,7 +158,6 @@ impl QuicCarrier {
         Ok(Self {
             endpoint,
             reach,
-            failover,
             meter: Meter::default(),
             alpns,
             slots: Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX),
@@ -169,9 +180,8 @@ impl QuicCarrier {
         let endpoint = endpoint.map_err(|e| BindError::Socket { port: 0, reason: format!("{e:#}") })?;
         let slots = Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX);
         let (reach, meter, holes) = (Reach::Wide, Meter::default(), Holes::default());
-        let failover = Failover::Fast;
         let relays = Relays::new(&[]);
-        Ok(Self { endpoint, reach, failover, meter, alpns, slots, holes, relays, wire: Some(wire) })
+        Ok(Self { endpoint, reach, meter, alpns, slots, holes, relays, wire: Some(wire) })
     }
 
     /// Whether devices are found by their key alone.
@@ -238,7 +248,7 @@ impl QuicCarrier {
 
     async fn dial(&self, target: EndpointAddr, alpn: &[u8]) -> Result<QuicConn, ConnLost> {
         let gauge = Gauge::new();
-        let options = ConnectOptions::new().with_transport_config(self.transport_config(&gauge));
+        let options = ConnectOptions::new().with_transport_config(transport_config(&gauge, self.reach));
         let connecting = async {
             let connecting = self.endpoint.connect_with_opts(target, alpn, options).await;
             let connecting = connecting.map_err(|e| ConnLost::Transport(format!("{e:#}")))?;
@@ -283,7 +293,8 @@ impl QuicCarrier {
         let Ok(nobody) = EndpointId::from_bytes(nobody.as_bytes()) else { return };
         let urls = self.relays.own().iter().filter_map(|relay| self.relays.url(relay));
         let target = EndpointAddr::from_parts(nobody, urls.map(iroh::TransportAddr::Relay));
-        let options = ConnectOptions::new().with_transport_config(self.transport_config(&Gauge::new()));
+        let options =
+            ConnectOptions::new().with_transport_config(transport_config(&Gauge::new(), self.reach));
         let calling = async {
             if let Ok(connecting) = self.endpoint.connect_with_opts(target, ALPN_NOBODY, options).await {
                 // It ends by the timeout.
@@ -334,7 +345,7 @@ impl QuicCarrier {
         let carrier = self.clone();
         let gauge = Gauge::new();
         let config = self.endpoint.create_server_config_builder(self.alpns.clone());
-        let config = Arc::new(config.set_transport_config(self.transport_config(&gauge)).build());
+        let config = Arc::new(config.set_transport_config(transport_config(&gauge, self.reach)).build());
         let hole = hole_of(&incoming.remote_addr());
         Some(async move {
             let _slot = slot;
@@ -383,15 +394,6 @@ impl QuicCarrier {
         }
     }
 
-    /// What an idle link is kept for.
-    pub(crate) fn failover(&self) -> Failover {
-        self.failover
-    }
-
-    fn transport_config(&self, gauge: &Arc<Gauge>) -> QuicTransportConfig {
-        transport_config(gauge, Pace::of(self.failover, self.reach == Reach::Wide))
-    }
-
     fn counted(&self, conn: Connection, gauge: Arc<Gauge>) -> Option<QuicConn> {
         self.meter.follow(&conn);
         QuicConn::new(conn, gauge, self.holes.clone())
@@ -414,7 +416,7 @@ pub(super) fn offline(key: &SecretKey, alpns: Vec<Vec<u8>>) -> Result<iroh::endp
         .secret_key(iroh::SecretKey::from_bytes(&key.to_bytes()))
         .relay_mode(RelayMode::Disabled)
         .alpns(alpns)
-        .transport_config(transport_config(&Gauge::new(), Pace::of(Failover::Fast, false)))
+        .transport_config(transport_config(&Gauge::new(), Reach::Lan))
         .clear_ip_transports())
 }
 
@@ -490,7 +492,12 @@ fn free_port(reach: Reach) -> Result<u16, BindError> {
 }
 
 /// QUIC parameters of one connection, each with its reason.
-fn transport_config(gauge: &Arc<Gauge>, pace: Pace) -> QuicTransportConfig {
+fn transport_config(gauge: &Arc<Gauge>, reach: Reach) -> QuicTransportConfig {
+    let (way_idle, way_alive) = match reach {
+        Reach::Wide => (WAY_IDLE_MAX, WAY_KEEP_ALIVE_EVERY),
+        // On one network there is mostly one way, and nothing is gained by asking often whether it is there.
+        Reach::Loopback | Reach::Lan => (IDLE_MAX, KEEP_ALIVE_EVERY),
+    };
     QuicTransportConfig::builder()
         // The bottleneck's queue stays short, or priorities would end where it begins; and little is sent into a silence.
         .congestion_controller_factory(Arc::new(WithRestraint(Arc::new(Pacing { gauge: gauge.clone() }))))
@@ -498,10 +505,10 @@ fn transport_config(gauge: &Arc<Gauge>, pace: Pace) -> QuicTransportConfig {
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_PER_PEER_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         // The conversion fails only beyond 2^62 ms.
-        .max_idle_timeout(IdleTimeout::try_from(pace.idle_max).ok())
-        .default_path_max_idle_timeout(pace.way_idle_max)
-        .keep_alive_interval(pace.alive_every)
-        .default_path_keep_alive_interval(pace.way_alive_every)
+        .max_idle_timeout(IdleTimeout::try_from(IDLE_MAX).ok())
+        .default_path_max_idle_timeout(way_idle)
+        .keep_alive_interval(KEEP_ALIVE_EVERY)
+        .default_path_keep_alive_interval(way_alive)
         .build()
 }
 

@@ -10,7 +10,6 @@ use honeylink_core::identity::{DeviceId, DeviceType, SecretKey};
 use honeylink_core::limits::{
     MESSAGE_BYTES_CEILING, NAME_BYTES_MAX, RELAYS_PER_DEVICE_MAX, STRANGER_CONNECTIONS_MAX,
 };
-use honeylink_core::paths::Failover;
 use honeylink_core::rng::Rng;
 use honeylink_core::session::Config as SessionConfig;
 use honeylink_core::wire::relay::RelayAddr;
@@ -122,7 +121,6 @@ pub struct NodeBuilder {
     port: u16,
     relays: Vec<RelayAddr>,
     relay_only: bool,
-    failover: Failover,
     memory: Option<MemoryNetwork>,
     session: SessionConfig,
     discovery: DiscoverySetting,
@@ -219,14 +217,6 @@ impl NodeBuilder {
     #[must_use]
     pub fn relay_only(mut self, on: bool) -> Self {
         self.relay_only = on;
-        self
-    }
-
-    /// What idle links are kept for: to notice a dead way soon, or to cost next to nothing. With one device that wants it fast the
-    /// other sends as often. Default: fast.
-    #[must_use]
-    pub fn failover(mut self, failover: Failover) -> Self {
-        self.failover = failover;
         self
     }
 
@@ -455,7 +445,6 @@ impl NodeBuilder {
             alpns: alpns.clone(),
             relays: &self.relays,
             relay_only: self.relay_only,
-            failover: self.failover,
         };
         if self.relay_only || !self.mesh.as_ref().is_some_and(MeshOptions::listens_by_tcp) {
             return Ok((QuicCarrier::bind(key, sockets(self.port)).await?, Vec::new()));

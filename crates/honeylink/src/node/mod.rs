@@ -27,7 +27,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use honeylink_core::identity::{DeviceId, DeviceType};
-use honeylink_core::paths::Failover;
 use honeylink_core::rng::Rng;
 use honeylink_core::session::{Config as SessionConfig, Role, State};
 use honeylink_core::wire::link::{CloseCode, SessionId, is_protocol_name};
@@ -190,15 +189,6 @@ impl Node {
     #[must_use]
     pub fn reach(&self) -> Reach {
         self.inner.reach
-    }
-
-    /// What its idle links are kept for.
-    #[must_use]
-    pub fn failover(&self) -> Failover {
-        match &self.inner.carriers {
-            Carriers::Quic(quic) => quic.failover(),
-            Carriers::Memory(_) => Failover::Fast,
-        }
     }
 
     /// The addresses of this node's sockets, as bound.
