@@ -87,6 +87,20 @@ impl Host {
         command
     }
 
+    /// A command that somebody else may start, again and again.
+    pub(crate) fn commands(&self, arguments: &[&str]) -> impl Fn() -> Command + Send + use<> {
+        let host = Self {
+            name: self.name.clone(),
+            namespace: self.namespace.clone(),
+            folder: self.folder.clone(),
+            settings: self.settings.clone(),
+            starter: self.starter.clone(),
+            daemon: None,
+        };
+        let arguments: Vec<String> = arguments.iter().map(|&word| word.to_owned()).collect();
+        move || host.command(&arguments.iter().map(String::as_str).collect::<Vec<_>>())
+    }
+
     /// Runs a command to its end.
     #[track_caller]
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {

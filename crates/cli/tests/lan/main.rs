@@ -22,6 +22,7 @@ mod process;
 mod tree;
 
 mod acquaintance;
+mod asleep;
 mod doctor;
 mod folder;
 mod killed;

@@ -1,7 +1,7 @@
 //! A running command of the program, and the lines it prints while it runs.
 
 use std::io::{BufRead as _, BufReader, Read};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -38,13 +38,29 @@ pub(crate) struct Ran {
 
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
+        Self::spawned(command.stdin(Stdio::null())).0
+    }
+
+    /// One that is told things while it runs.
+    pub(crate) fn fed(command: &mut Command) -> (Self, ChildStdin) {
+        let (process, mouth) = Self::spawned(command.stdin(Stdio::piped()));
+        (process, mouth.unwrap())
+    }
+
+    fn spawned(command: &mut Command) -> (Self, Option<ChildStdin>) {
         let what = format!("{:?}", command.get_args().collect::<Vec<_>>());
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
+        let mouth = child.stdin.take();
         let (sender, lines) = channel();
         forward(child.stdout.take().unwrap(), sender.clone(), Line::Stdout);
         forward(child.stderr.take().unwrap(), sender, Line::Stderr);
-        Self { what, child, lines, heard: Vec::new() }
+        (Self { what, child, lines, heard: Vec::new() }, mouth)
+    }
+
+    /// Waits for a line like this, however long it takes; `false` if the process ended before.
+    pub(crate) fn says(&mut self, wanted: impl Fn(&Line) -> bool) -> bool {
+        self.lines.iter().any(|line| wanted(&line))
     }
 
     /// The process id.
