@@ -3,7 +3,6 @@
 //! once and in order.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crate::host::Host;
-use crate::net::Lan;
+use crate::net::{Lan, by_another_date};
 use crate::process::{Line, Process};
 use crate::{PATIENCE, until};
 
@@ -147,18 +146,13 @@ fn a_conversation_survives_a_pulled_cable_new_addresses_and_a_closed_lid() {
 
 #[test]
 fn a_conversation_survives_a_date_that_jumps() {
-    let Some(library) = faketime() else {
-        println!("skipped: needs libfaketime (install faketime)");
-        return;
-    };
+    let Some(starter) = by_another_date() else { return };
     let Some((lan, [mut ann, mut bob])) = Lan::build(["ann", "bob"]) else { return };
     let date = lan.scratch().join("date");
     let set = |offset: &str| std::fs::write(&date, offset).unwrap();
     set("+0");
-    // Only the date: what runs out and what is due go by a clock that nobody sets.
-    let (library, file) =
-        (format!("LD_PRELOAD={}", library.display()), format!("FAKETIME_TIMESTAMP_FILE={}", date.display()));
-    ann.start_by(&["env", &library, &file, "FAKETIME_CACHE_DURATION=1", "FAKETIME_DONT_FAKE_MONOTONIC=1"]);
+    let file = format!("FAKETIME_TIMESTAMP_FILE={}", date.display());
+    ann.start_by(&[&starter[..], &[file, "FAKETIME_CACHE_DURATION=1".to_owned()]].concat());
     acquainted(&mut ann, &mut bob);
     let mut talk = Talk::start(&ann, &bob);
     for jump in ["+400d", "-400d", "+0"] {
@@ -171,11 +165,4 @@ fn a_conversation_survives_a_date_that_jumps() {
         talk.goes_on(&format!("the date jumped to {jump}"));
     }
     talk.nothing_was_lost_or_doubled();
-}
-
-/// Where the library is that changes what programs are told about the date.
-fn faketime() -> Option<PathBuf> {
-    let folders = std::fs::read_dir("/usr/lib").ok()?.flatten().map(|entry| entry.path());
-    let mut libraries = folders.map(|folder| folder.join("faketime/libfaketime.so.1"));
-    libraries.find(|library| library.exists())
 }

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::host::Host;
-use crate::net::{Lan, is_installed};
+use crate::net::{Lan, by_another_date};
 use crate::{PATIENCE, until};
 
 const DROP_MULTICAST: &str = "table inet deaf {
@@ -216,7 +216,7 @@ fn a_firewall_whose_rules_may_not_be_read_is_found_from_outside() {
     let Some((lan, [mut ann, mut bob, _gate])) = Lan::build(["ann", "bob", "gate"]) else { return };
     acquainted(&lan, &mut ann, &mut bob);
     // Without `nft` nobody can read them, like an ordinary user.
-    ann.start_by(&["env", "PATH=/nonexistent"]);
+    ann.start_by(&["env".to_owned(), "PATH=/nonexistent".to_owned()]);
     let report = Report::about(&ann, &["bob"]);
     report.nothing_is_wrong();
     let back = report.check("back");
@@ -245,13 +245,9 @@ fn a_firewall_whose_rules_may_not_be_read_is_found_from_outside() {
 
 #[test]
 fn a_clock_that_is_wrong_is_found_by_those_of_others() {
-    if !is_installed("faketime") {
-        println!("skipped: needs `faketime` (install faketime)");
-        return;
-    }
+    let Some(starter) = by_another_date() else { return };
     let Some((lan, [mut ann, mut bob, _gate])) = Lan::build(["ann", "bob", "gate"]) else { return };
-    // Only the date: what runs out and what is due go by a clock that nobody sets.
-    ann.start_by(&["faketime", "--exclude-monotonic", "-f", "-3h"]);
+    ann.start_by(&[&starter[..], &["FAKETIME=-3h".to_owned()]].concat());
     acquainted(&lan, &mut ann, &mut bob);
     for (host, said) in [(&ann, "3 h behind that of bob"), (&bob, "3 h ahead of that of ann")] {
         let fix = until("they compare", 2 * PATIENCE, || {

@@ -46,8 +46,8 @@ impl Host {
     }
 
     /// Has everything started here from now on be started by this program, as `env` is used.
-    pub(crate) fn start_by(&mut self, starter: &[&str]) {
-        self.starter = starter.iter().map(|&word| word.to_owned()).collect();
+    pub(crate) fn start_by(&mut self, starter: &[String]) {
+        self.starter = starter.to_vec();
     }
 
     pub(crate) fn name(&self) -> &str {
