@@ -11,6 +11,7 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use honeylink::store::chat::NewMessage;
 use honeylink::{Node, Reach};
 use rustix::process::Signal;
 use serde::Serialize;
@@ -310,7 +311,7 @@ fn memory(nodes: &Subject, names: &[String]) -> u64 {
     names.iter().filter_map(|name| nodes.memory_bytes(name)).sum()
 }
 
-/// Reads what the receivers have on their disks.
+/// Reads what is on the devices' disks: what the receivers have, and of what they have not, what the senders think.
 async fn count(
     found: &mut Found,
     lines: &[Arc<Line>],
@@ -318,25 +319,30 @@ async fn count(
     homes: &[std::path::PathBuf],
 ) -> Result<(), Trouble> {
     let mut ids = Vec::new();
-    let mut heard: BTreeMap<(usize, usize), Vec<u64>> = BTreeMap::new();
     for (home, name) in homes.iter().zip(names) {
-        let node =
-            Node::builder().home(home).name(name).reach(Reach::Loopback).discovery(false).build().await?;
+        let node = asleep(home, name).await?;
         ids.push(node.id());
         node.shutdown().await;
     }
-    for (to, (home, name)) in homes.iter().zip(names).enumerate() {
-        let node =
-            Node::builder().home(home).name(name).reach(Reach::Loopback).discovery(false).build().await?;
-        for (from, id) in ids.iter().enumerate() {
+    // By sender and receiver, on the receiver's disk and on the sender's.
+    let mut heard: BTreeMap<(usize, usize), BTreeMap<u64, u64>> = BTreeMap::new();
+    let mut said: BTreeMap<(usize, usize), BTreeMap<u64, String>> = BTreeMap::new();
+    for (here, (home, name)) in homes.iter().zip(names).enumerate() {
+        let node = asleep(home, name).await?;
+        for (there, id) in ids.iter().enumerate() {
             let mut before = None;
             loop {
                 let page = node.store().chat().list(id, before, 100)?;
-                let numbers = page.messages.iter().filter_map(|row| {
-                    let rest = row.message.text.strip_prefix(&format!("{from}>{to}:"))?;
-                    rest.parse::<u64>().ok()
-                });
-                heard.entry((from, to)).or_default().extend(numbers);
+                for NewMessage { text, state, rung, .. } in page.messages.iter().map(|row| &row.message) {
+                    if let Some(number) = number(text, there, here) {
+                        *heard.entry((there, here)).or_default().entry(number).or_default() += 1;
+                    }
+                    if let Some(number) = number(text, here, there) {
+                        said.entry((here, there))
+                            .or_default()
+                            .insert(number, format!("{state:?} by {rung:?}"));
+                    }
+                }
                 let Some(oldest) = page.messages.first() else { break };
                 before = Some(oldest.sequence);
             }
@@ -344,16 +350,17 @@ async fn count(
         node.shutdown().await;
     }
     for line in lines {
-        let came = heard.remove(&(line.from, line.to)).unwrap_or_default();
-        let mut times: BTreeMap<u64, u64> = BTreeMap::new();
-        for number in came {
-            *times.entry(number).or_default() += 1;
-        }
+        let way = (line.from, line.to);
+        let (times, thinks) = (heard.remove(&way).unwrap_or_default(), said.remove(&way).unwrap_or_default());
         for (number, word) in held(&line.said).iter() {
             let count = times.get(number).copied().unwrap_or(0);
             found.twice += u64::from(count > 1);
             if count > 1 || (count == 0 && *word == Word::Taken) {
-                println!("{} to {}: message {number} came {count} times", names[line.from], names[line.to]);
+                let thinks = thinks.get(number).map_or("nothing", String::as_str);
+                println!(
+                    "{} to {}: message {number} came {count} times, and its sender thinks: {thinks}",
+                    names[line.from], names[line.to]
+                );
             }
             match word {
                 Word::Taken => {
@@ -365,6 +372,17 @@ async fn count(
         }
     }
     Ok(())
+}
+
+/// A device's node, opened for what is on its disk.
+async fn asleep(home: &Path, name: &str) -> Result<Node, Trouble> {
+    let node = Node::builder().home(home).name(name).reach(Reach::Loopback).discovery(false);
+    Ok(node.build().await?)
+}
+
+/// The number of a message of the soak from one device to another.
+fn number(text: &str, from: usize, to: usize) -> Option<u64> {
+    text.strip_prefix(&format!("{from}>{to}:"))?.parse().ok()
 }
 
 fn held<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
