@@ -39,6 +39,11 @@ const WORD_MAX: Duration = Duration::from_secs(40);
 const AWAY: Duration = Duration::from_secs(3);
 /// In the end nothing is broken for so long, and then everything must have arrived.
 const SETTLE: Duration = Duration::from_secs(90);
+/// A message that a third device keeps may come later: its sender repeats it after a minute at the earliest, and leaves it to
+/// the keeper for eight when it does not hear of its target.
+const KEPT_MAX: Duration = Duration::from_secs(600);
+/// How often it is asked whether some are under way.
+const KEPT_EVERY: Duration = Duration::from_secs(5);
 /// Memory may grow by this factor from the second minute to the end: allocators keep what a fault made them take.
 const GROWTH_MAX: f64 = 1.3;
 const KINDS: [Kind; 6] =
@@ -85,6 +90,8 @@ pub(crate) struct Found {
     twice: u64,
     /// Links over which nothing more went after everything was mended.
     stuck: u64,
+    /// How long the last message took that was on its way over others when everything was quiet.
+    kept_s: f64,
     memory_bytes_early: u64,
     memory_bytes_late: u64,
 }
@@ -153,6 +160,7 @@ pub(crate) async fn run(
         found.stuck += 1;
     }
     tokio::time::sleep(SETTLE / 2).await;
+    found.kept_s = until_none_is_under_way(&nodes, &names).await.as_secs_f64();
     found.memory_bytes_late = memory(&nodes, &names);
     let homes: Vec<_> =
         names.iter().map(|name| nodes.home(name).map(Path::to_owned)).collect::<Result<_, _>>()?;
@@ -305,6 +313,27 @@ async fn faults(
     }
     broken.mend(Instant::now() + AWAY, world, relays, nodes, runs).await?;
     world.heal().await
+}
+
+/// Waits until the mesh of no node has a message under way; how long it took.
+async fn until_none_is_under_way(nodes: &Subject, names: &[String]) -> Duration {
+    let began = Instant::now();
+    while began.elapsed() < KEPT_MAX {
+        let mut under_way = 0;
+        for name in names {
+            let mut command = nodes.honeylink(name);
+            command.args(["mesh", "stats", "--json"]).stdin(Stdio::null()).kill_on_drop(true);
+            let said = command.output().await.map(|said| said.stdout).unwrap_or_default();
+            let stats: Value = serde_json::from_slice(&said).unwrap_or_default();
+            // A node that does not answer now is asked again.
+            under_way += stats["messages"]["under_way"].as_u64().unwrap_or(1);
+        }
+        if under_way == 0 {
+            break;
+        }
+        tokio::time::sleep(KEPT_EVERY).await;
+    }
+    began.elapsed()
 }
 
 fn memory(nodes: &Subject, names: &[String]) -> u64 {
