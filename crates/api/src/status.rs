@@ -51,8 +51,22 @@ pub struct Status {
     /// What this device sends on streams, to all devices together.
     #[serde(default)]
     pub streams: crate::Streams,
+    /// What paired devices asked for faster than they may, and waited for; absent if nothing had to wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_back: Option<HeldBack>,
     /// Health of the parts.
     pub subsystems: Vec<Subsystem>,
+}
+
+/// What had to wait since the node started, because one device asked for more than its share. Nothing of it was lost.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBack {
+    /// Messages of chat.
+    pub messages: u64,
+    /// Offers of files.
+    pub offers: u64,
+    /// New links.
+    pub links: u64,
 }
 
 /// The NAT before a device, as far as observers could see it.

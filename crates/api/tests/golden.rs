@@ -68,6 +68,7 @@ fn status_has_the_promised_names() {
             }],
             ..Streams::default()
         },
+        held_back: Some(HeldBack { messages: 4, offers: 3, links: 2 }),
         subsystems: vec![Subsystem {
             name: "discovery".into(),
             state: SubsystemState::Degraded,
@@ -84,7 +85,7 @@ fn status_has_the_promised_names() {
             r#""mesh":{"neighbours":2,"destinations":3,"messages":1,"radios":1,"radios_up":0},"#,
             r#""streams":{"reserved_bytes_per_s":0,"datagrams_repaired":0,"datagrams_lost":0,"classes":[{"class":"bulk","#,
             r#""open":1,"bytes_sent":9,"bytes_per_s":8,"queued_bytes":7,"wait_p50_ms":0.5,"datagrams_late":6,"#,
-            r#""repair_sent":5}]},"subsystems":[{"name":"discovery","#,
+            r#""repair_sent":5}]},"held_back":{"messages":4,"offers":3,"links":2},"subsystems":[{"name":"discovery","#,
             r#""state":"degraded","detail":"no interface has multicast"}]}"#
         ),
     );

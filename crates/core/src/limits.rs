@@ -136,6 +136,20 @@ pub const TRANSFER_NOTES_MAX: usize = 256;
 /// Names tried (`name (2)`, `name (3)`, ...) before a transfer gives up finding a free one.
 pub const TRANSFER_RENAMES_MAX: u32 = 10_000;
 
+/// Chat messages that one paired device may have kept, per second in the long run. Each is a write to disk. What is more
+/// waits in the device's links and holds it back.
+pub const CHAT_MESSAGES_PER_S_MAX: u32 = 20;
+/// Chat messages of one paired device that are kept without waiting after a pause.
+pub const CHAT_MESSAGES_BURST_MAX: u32 = 200;
+/// Offers of files that one paired device may have judged, per second in the long run; more wait.
+pub const OFFERS_PER_S_MAX: u32 = 10;
+/// Offers of one paired device that are judged without waiting after a pause.
+pub const OFFERS_BURST_MAX: u32 = 64;
+/// Links that one paired device may begin, per second in the long run; more wait.
+pub const LINKS_OPENED_PER_S_MAX: u32 = 100;
+/// Links of one paired device that begin without waiting after a pause.
+pub const LINKS_OPENED_BURST_MAX: u32 = 256;
+
 /// Longest chat message, in bytes of UTF-8; longer texts go as files.
 pub const CHAT_MESSAGE_BYTES_MAX: usize = 16 << 10;
 

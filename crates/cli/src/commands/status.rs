@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use honeylink_api::{
-    DhtSummary, ExitCode, MeshSummary, Mode, NatSummary, Phase, RelayStatus, Status, SubsystemState, routes,
+    DhtSummary, ExitCode, HeldBack, MeshSummary, Mode, NatSummary, Phase, RelayStatus, Status,
+    SubsystemState, routes,
 };
 
 use super::describe_streams;
@@ -74,6 +75,7 @@ pub(super) fn describe(status: &Status) -> Vec<String> {
     lines.extend(status.nat.as_ref().map(nat));
     lines.extend(status.dht.as_ref().map(dht));
     lines.extend(describe_streams(&status.streams).iter().map(|line| format!("streams  {line}")));
+    lines.extend(status.held_back.as_ref().map(held_back));
     for part in status.subsystems.iter().filter(|part| part.state != SubsystemState::Healthy) {
         let state = match part.state {
             SubsystemState::Healthy => "healthy",
@@ -100,6 +102,16 @@ fn nat(nat: &NatSummary) -> String {
         (true, all) => format!("; {} in {}", units::count(nat.punched, "hole"), units::count(all, "attempt")),
     };
     format!("nat      {}{seen}{answered}{made}", nat.behavior)
+}
+
+/// What waited, in one line: `held     1204 messages, 0 offers, 3 links waited: a device asked for more than its share`.
+fn held_back(held: &HeldBack) -> String {
+    format!(
+        "held     {}, {}, {} waited: a device asked for more than its share",
+        units::count(held.messages, "message"),
+        units::count(held.offers, "offer"),
+        units::count(held.links, "link")
+    )
 }
 
 /// The DHT in one line: `dht      2 paired devices can find this one there`.

@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use honeylink::nat::NatReport;
 use honeylink::{DhtState, RelayState};
-use honeylink_api::{API_VERSION, DhtSummary, NatSummary, RelayStatus, Status};
+use honeylink_api::{API_VERSION, DhtSummary, HeldBack, NatSummary, RelayStatus, Status};
 
 use super::answer::Answer;
 use super::health::Look;
@@ -39,6 +39,7 @@ pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Answer<Status> 
         dht: node.dht().map(dht),
         mesh: mesh::summary(look.mesh.as_ref()),
         streams: streams::of_node(&daemon),
+        held_back: held_back(node.stats().held_back),
         subsystems: look.subsystems(&daemon),
     }))
 }
@@ -53,6 +54,12 @@ fn summary(nat: &NatReport) -> NatSummary {
         attempts: nat.attempts,
         punched: nat.punched,
     }
+}
+
+/// Nothing where nothing had to wait.
+fn held_back(held: honeylink::node::HeldBack) -> Option<HeldBack> {
+    let honeylink::node::HeldBack { messages, offers, links } = held;
+    (messages + offers + links > 0).then_some(HeldBack { messages, offers, links })
 }
 
 fn relay(state: RelayState) -> RelayStatus {

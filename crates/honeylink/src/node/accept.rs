@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
 use super::Inner;
+use super::allowance::Work;
 use super::pool::NotInserted;
 use crate::carrier::{
     ALPN_LINK, ALPN_MESH, ALPN_PUNCH, Conn, ConnLost, RecvStream, SendStream, code, memory,
@@ -286,6 +287,9 @@ async fn serve_session(inner: &Arc<Inner>, carriage: Carriage, header: StreamHea
         refuse(carriage, CloseCode::NoListener, &reason).await;
         return;
     };
+    if inner.stop.run_until_cancelled(inner.allowances.take(peer, Work::Link)).await.is_none() {
+        return;
+    }
     let shared = Arc::new(LinkShared::new(
         peer,
         header.protocol,

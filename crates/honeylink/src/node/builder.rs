@@ -361,13 +361,7 @@ impl NodeBuilder {
             }
         };
         let (nat, wide) = (self.nat_desk(&key, &carriers)?, self.wide(&key)?);
-        let tcp = match (&carriers, &self.mesh) {
-            // Between simulated nodes there is nothing that TCP could go over.
-            (Carriers::Quic(_), Some(_)) if !self.is_simulated() && !self.relay_only => {
-                Some(TcpCarrier::new(&key, self.reach)?)
-            }
-            (Carriers::Quic(_) | Carriers::Memory(_), _) => None,
-        };
+        let tcp = self.tcp(&key, &carriers)?;
         let discovery = self.start_discovery(id, &name, &carriers)?;
         let desk_rng = Rng::from_seed(rng.bytes());
         let (store, clock) = (Arc::new(store), Clock::start());
@@ -405,6 +399,7 @@ impl NodeBuilder {
             mesh: mesh.as_ref().map(|mesh| mesh.shared.clone()),
             strangers: Arc::new(Semaphore::new(STRANGER_CONNECTIONS_MAX)),
             meter: super::stats::Meter::default(),
+            allowances: super::allowance::Allowances::default(),
             wide,
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
@@ -427,6 +422,17 @@ impl NodeBuilder {
             inner.tasks.spawn(mesh.run(inner.stop.clone()));
         }
         Ok(Node { inner })
+    }
+
+    /// TCP, for the mesh, where UDP gets nowhere.
+    fn tcp(&self, key: &SecretKey, carriers: &Carriers) -> Result<Option<TcpCarrier>, BuildError> {
+        match (carriers, &self.mesh) {
+            // Between simulated nodes there is nothing that TCP could go over.
+            (Carriers::Quic(_), Some(_)) if !self.is_simulated() && !self.relay_only => {
+                Ok(Some(TcpCarrier::new(key, self.reach)?))
+            }
+            (Carriers::Quic(_) | Carriers::Memory(_), _) => Ok(None),
+        }
     }
 
     /// Opens the sockets: UDP, and TCP with the same number if the mesh listens there.

@@ -2,6 +2,7 @@
 //! nothing of it outlives [`Node::shutdown`].
 
 mod accept;
+mod allowance;
 mod builder;
 mod callback;
 mod climb;
@@ -35,6 +36,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::allowance::Work;
 pub use self::builder::{BuildError, NodeBuilder, Reach};
 pub use self::callback::{CallBackCounts, CallBackError, Called, CalledBack, Outcome, Refusal};
 pub use self::listen::Listener;
@@ -42,7 +44,7 @@ pub use self::pairing::{FetchStream, JoinError, PairingEvent, PairingOpening, Pa
 pub use self::policies::{LinkPolicy, Steered};
 use self::pool::Pool;
 pub use self::stats::{
-    DURATION_EDGES_MS, Durations, LinkTotals, NodeStats, StreamTotals, TcpTraffic, Traffic,
+    DURATION_EDGES_MS, Durations, HeldBack, LinkTotals, NodeStats, StreamTotals, TcpTraffic, Traffic,
 };
 pub use self::target::{ConnectError, InvalidTicket, ListenError, Target, Ticket};
 pub use self::ways::{WayChanged, Ways};
@@ -111,6 +113,7 @@ pub(crate) struct Inner {
     /// Room for connections of devices that are not paired.
     strangers: Arc<Semaphore>,
     meter: stats::Meter,
+    allowances: allowance::Allowances,
     /// Its part in the DHT.
     wide: wide::WideDesk,
     tasks: TaskTracker,
@@ -307,6 +310,11 @@ impl Node {
     /// Writes a line of the audit log, if this node keeps one.
     pub(crate) fn audit(&self, event: &crate::store::audit::AuditEvent<'_>) {
         self.inner.audit(event);
+    }
+
+    /// Waits until a device may have more of this done here.
+    pub(crate) async fn allow(&self, peer: DeviceId, work: Work) {
+        self.inner.allowances.take(peer, work).await;
     }
 
     /// A random id for a message or a transfer.

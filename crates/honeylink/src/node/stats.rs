@@ -115,6 +115,17 @@ impl LinkTotals {
     }
 }
 
+/// What paired devices asked for faster than they may. It waited for its turn, and nothing of it was lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Chat messages.
+    pub messages: u64,
+    /// Offers of files.
+    pub offers: u64,
+    /// Links.
+    pub links: u64,
+}
+
 /// A node since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NodeStats {
@@ -136,6 +147,8 @@ pub struct NodeStats {
     pub links: usize,
     /// What links carried.
     pub carried: LinkTotals,
+    /// What had to wait for its turn.
+    pub held_back: HeldBack,
 }
 
 /// What this device sends on streams and flows of datagrams, to all devices together.
@@ -269,8 +282,18 @@ impl Inner {
             Carriers::Memory(_) => Traffic::default(),
         };
         let tcp = self.tcp.as_ref().map(TcpCarrier::traffic).unwrap_or_default();
-        let links = links.len();
-        NodeStats { traffic, accepted, accepts_failed, dials, dials_failed, discoveries, tcp, links, carried }
+        NodeStats {
+            traffic,
+            accepted,
+            accepts_failed,
+            dials,
+            dials_failed,
+            discoveries,
+            tcp,
+            links: links.len(),
+            carried,
+            held_back: self.allowances.held_back(),
+        }
     }
 }
 

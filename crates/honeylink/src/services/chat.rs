@@ -1,7 +1,8 @@
 //! Chat: short texts between paired devices, kept on both, delivered once.
 //!
 //! A message is delivered when the other device has written it to its disk and said so. One that was not confirmed stays
-//! `pending` in the log.
+//! `pending` in the log until it is. Who says more than its share (`CHAT_MESSAGES_PER_S_MAX` in
+//! [`honeylink_core::limits`]) waits: nothing is lost, its messages are confirmed later.
 //!
 //! It goes by a link. Where none can be made and the node has a mesh, it goes over that (`over_mesh`): perhaps over
 //! several hops, perhaps kept by another device for hours. The log says which way each message went, and one that went
@@ -26,7 +27,7 @@ use crate::carrier::{PathReport, Rung};
 use crate::clock::unix_ms;
 use crate::link::{Link, LinkClosed};
 use crate::mesh::{Failure, MeshSendError};
-use crate::node::{ConnectError, ListenError, Node, Target};
+use crate::node::{ConnectError, ListenError, Node, Target, Work};
 use crate::store::StateError;
 use crate::store::chat::{Appended, ChatLogError, MessageState, NewMessage};
 
@@ -187,18 +188,23 @@ impl Chat {
         shared.log(peer, message.clone()).await?;
         shared.waited_for().insert(id);
         let waited = Waited { shared, id };
-        let outcome = shared.carry(peer, &message).await;
+        let mut outcome = shared.carry(peer, &message).await;
         let _settling = shared.settling.lock().await;
+        // A late confirmation, or the mesh, may have said more since the waiting ended.
+        let logged = shared.logged(peer, id).await?.map(|logged| logged.state);
+        if outcome.is_err() && logged == Some(MessageState::Delivered) {
+            outcome = Ok(Carried { path: None, confirmed: true, keeper: None });
+        }
         message.state = match &outcome {
             Ok(carried) if carried.confirmed => MessageState::Delivered,
             Ok(_) | Err(ChatError::Unconfirmed(_)) => MessageState::Pending,
             Err(_) => MessageState::Failed,
         };
         message.rung = outcome.as_ref().ok().and_then(|carried| carried.path.as_ref()).map(|path| path.rung);
-        // The mesh may have said more since the waiting ended.
-        match shared.logged(peer, id).await? {
-            Some(logged) if logged.state == MessageState::Delivered => message.state = logged.state,
-            Some(_) | None => shared.set_state(peer, id, message.state, message.rung).await?,
+        if logged == Some(MessageState::Delivered) {
+            message.state = MessageState::Delivered;
+        } else {
+            shared.set_state(peer, id, message.state, message.rung).await?;
         }
         drop(waited);
         let Carried { path, keeper, .. } = outcome?;
@@ -348,6 +354,7 @@ impl Shared {
                 Err(())
             }
             Ok(ChatFrame::Say { id, text, .. }) => {
+                self.turn(link).await?;
                 if self.arrived(peer, id, text, link.path()).await.is_err() {
                     return Ok(());
                 }
@@ -355,9 +362,10 @@ impl Shared {
             }
             Ok(ChatFrame::Got { id }) => {
                 let waiting = self.confirmations().remove(&(peer, id));
-                if let Some(waiting) = waiting {
-                    // The sender may have given up waiting.
-                    let _ = waiting.send(());
+                // The sender may have given up waiting.
+                if waiting.is_none_or(|waiting| waiting.send(()).is_err()) {
+                    self.turn(link).await?;
+                    self.confirmed_late(link, id).await;
                 }
                 Ok(())
             }
@@ -366,6 +374,37 @@ impl Shared {
                 let _ = link.close("not a chat message").await;
                 Err(())
             }
+        }
+    }
+
+    /// Waits until the peer may have more written here. An error if its link is over before: what such a link still holds was
+    /// never confirmed, and a peer that fills one link after the other and closes them must not fill the memory.
+    async fn turn(&self, link: &Link) -> Result<(), ()> {
+        tokio::select! {
+            biased;
+            () = self.node.allow(link.peer(), Work::Message) => Ok(()),
+            _ = closed(link) => Err(()),
+        }
+    }
+
+    /// The peer confirms what nobody waits for any more: the log learns of it, and who watches.
+    async fn confirmed_late(&self, link: &Link, id: [u8; 16]) {
+        let peer = link.peer();
+        let _settling = self.settling.lock().await;
+        let Ok(Some(logged)) = self.logged(peer, id).await else { return };
+        if matches!(logged.state, MessageState::Received | MessageState::Delivered) {
+            return;
+        }
+        let path = link.path();
+        let rung = path.as_ref().map(|path| path.rung).or(logged.rung);
+        let message = NewMessage { state: MessageState::Delivered, rung, ..logged };
+        if let Err(error) = self.set_state(peer, id, message.state, rung).await {
+            tracing::error!(%error, "what became of a message could not be written");
+            return;
+        }
+        if !self.waited_for().contains(&id) {
+            // Nobody may be watching.
+            let _ = self.events.send(ChatEvent { peer, message, path, keeper: None, update: true });
         }
     }
 

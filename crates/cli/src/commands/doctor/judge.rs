@@ -284,6 +284,7 @@ pub(super) mod tests {
             relays: Vec::new(),
             dht: None,
             streams: Streams::default(),
+            held_back: None,
             subsystems: Vec::new(),
         };
         let device = NearbyDevice {

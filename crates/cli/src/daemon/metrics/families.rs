@@ -49,6 +49,10 @@ pub(super) const FAMILIES: &[Family] = &[
         "honeylink_link_datagrams_dropped_total",
         "Datagrams that came and that the application did not take.",
     ),
+    counter(
+        "honeylink_held_back_total",
+        "Messages of chat, offers and links that waited because their device asks for more than its share.",
+    ),
     gauge("honeylink_streams_open", "Streams and flows of datagrams that are open now, by class."),
     counter("honeylink_stream_bytes_total", "Bytes sent on them, by class."),
     gauge("honeylink_stream_queued_bytes", "Bytes that wait for their turn, by class."),

@@ -23,7 +23,7 @@ use axum::response::{IntoResponse as _, Response};
 use honeylink::Rung;
 use honeylink::carrier::serial::ModemState;
 use honeylink::mesh::{Dropped, Kind, Leads, MeshSnapshot, RadioView};
-use honeylink::node::{Durations, NodeStats, StreamTotals};
+use honeylink::node::{Durations, HeldBack, NodeStats, StreamTotals};
 use honeylink_api::{Health, SubsystemState};
 
 use self::families::FAMILIES;
@@ -135,6 +135,7 @@ fn carried(out: &mut Samples, stats: NodeStats) {
         tcp,
         links,
         carried,
+        held_back,
     } = stats;
     for (direction, bytes, packets) in
         [("sent", traffic.sent_bytes, traffic.sent), ("received", traffic.received_bytes, traffic.received)]
@@ -164,6 +165,10 @@ fn carried(out: &mut Samples, stats: NodeStats) {
     out.count("honeylink_link_resent_total", &[], carried.resent);
     out.count("honeylink_link_failovers_total", &[], carried.resumes);
     out.count("honeylink_link_datagrams_dropped_total", &[], carried.datagrams_dropped);
+    let HeldBack { messages, offers, links } = held_back;
+    for (what, count) in [("message", messages), ("offer", offers), ("link", links)] {
+        out.count("honeylink_held_back_total", &[("what", what)], count);
+    }
 }
 
 fn streams(out: &mut Samples, totals: &StreamTotals) {

@@ -15,7 +15,7 @@ use super::{
 use crate::carrier::{PathReport, RecvStream, SendStream};
 use crate::clock::unix_ms;
 use crate::link::{Link, Stream};
-use crate::node::{FetchStream, Listener};
+use crate::node::{FetchStream, Listener, Work};
 use crate::store::grants::FilesGrant;
 use crate::store::transfers::{Direction, TransferId, TransferRecord, TransferState};
 use crate::transfer::{Decision, Handle, Offer, ReceiveError, ReceiveOptions, receive};
@@ -201,6 +201,9 @@ impl<'a> Run<'a> {
 
     async fn decide(&self, offer: Offer) -> Decision {
         let id = TransferId(offer.id);
+        if matches!(self.rule, Rule::Grants) {
+            self.shared.node.allow(self.peer, Work::Offer).await;
+        }
         let mut decision = self.judge(id, &offer).await;
         if decision == Decision::Accept && !self.begin(id, &offer).await {
             decision = Decision::Decline("another transfer has this number".into());
