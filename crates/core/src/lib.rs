@@ -18,6 +18,7 @@
 //! | [`radio`] | time on air, duty cycle, which frame goes next, talking to a modem |
 //! | [`qos`] | which stream sends next, how much a link carries, reservations, policies, repair of losses |
 //! | [`nat`] | getting through boxes that give every destination another port |
+//! | [`ferry`] | a device that carries packets between two others |
 //! | [`paths`] | which way bytes go, why, and what it was before |
 //! | [`session`] | the protocol state under a link: order, acknowledgement, resume |
 //! | [`mesh`] | messages over several hops, over radio, hours later |
@@ -30,6 +31,7 @@
 //! Ceremonies that move strictly forward (pairing) are typestates instead: each step consumes the last.
 #![forbid(unsafe_code)]
 
+pub mod ferry;
 pub mod identity;
 pub mod knock;
 pub mod limits;

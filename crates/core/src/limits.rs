@@ -334,6 +334,25 @@ pub const CALLED_ADDRESSES_MAX: usize = 4;
 /// Largest frame of the conversation before an attempt, in bytes.
 pub const NAT_TALK_BYTES_MAX: usize = 640;
 
+/// Devices that one node carries packets for.
+pub const FERRY_GUESTS_MAX: usize = 64;
+/// Other devices that packets of one of them are carried to.
+pub const FERRY_CROSSINGS_MAX: usize = 32;
+/// What is carried of one of them, bytes a second: 64 Mbit/s, more than most homes send.
+pub const FERRY_GUEST_BYTES_PER_S: u64 = 8_000_000;
+/// What is carried of all together, bytes a second.
+pub const FERRY_BYTES_PER_S: u64 = 32_000_000;
+/// How long nothing is carried before it is forgotten that something was agreed.
+pub const FERRY_IDLE_MAX: Duration = Duration::from_secs(120);
+/// Largest frame between a guest and its ferry, in bytes, without its length.
+pub const FERRY_TALK_BYTES_MAX: usize = 36;
+/// Bytes that wait to be sent on one connection between a guest and its ferry.
+pub const FERRY_QUEUE_BYTES_MAX: usize = 256 << 10;
+/// Packets that were carried here and wait until QUIC reads them.
+pub const FERRY_ARRIVED_MAX: usize = 1024;
+/// Devices that carry packets for this one.
+pub const FERRIES_MAX: usize = 4;
+
 /// Ways to one peer that are told beside the one in use.
 pub const PATHS_MAX: usize = 16;
 /// Changes of the way to one peer that are remembered.

@@ -57,7 +57,7 @@ const FLOORS: &[&[&str]] = &[
     &["wire"],
     &["pairing", "nearby", "transfer", "qos", "store", "radio"],
     // `mdns` speaks for `nearby`; `session` carries what the floor below agreed on.
-    &["mdns", "nat", "session", "wide"],
+    &["ferry", "mdns", "nat", "session", "wide"],
     // `knock` says what `mdns` announces.
     &["knock", "announce", "mesh", "groups", "slots", "paths"],
 ];
