@@ -61,7 +61,7 @@ pub mod transfer;
 mod wide;
 
 pub use honeylink_core::identity::{DeviceId, DeviceType, SecretKey};
-pub use honeylink_core::limits::RELAYS_PER_DEVICE_MAX;
+pub use honeylink_core::limits::{FERRIES_MAX as RELAY_PEERS_MAX, RELAYS_PER_DEVICE_MAX};
 pub use honeylink_core::paths;
 pub use honeylink_core::qos::fec::FecChoice;
 pub use honeylink_core::qos::policy::{Policy, Preset};

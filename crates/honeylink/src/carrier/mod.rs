@@ -4,13 +4,14 @@
 //! A carrier's connection is always authenticated: its peer is the key the other side has proved to hold. What the
 //! peer may do with the connection is decided above, by the trust store.
 
+pub(crate) mod ferry;
 pub(crate) mod flow;
 pub(crate) mod gate;
 pub mod memory;
 mod paced;
 pub(crate) mod punched;
 pub(crate) mod quic;
-mod quic_conn;
+pub(crate) mod quic_conn;
 mod quic_meter;
 mod quic_stream;
 pub(crate) mod relays;
@@ -52,6 +53,9 @@ const BINDING_LABEL: &[u8] = b"EXPORTER-honeylink-channel-binding-1";
 const NAT_LABEL: &[u8] = b"EXPORTER-honeylink-nat";
 /// Label of the exporter that gives two devices the root of a mesh ratchet (ME-K7 of `docs/wire/mesh.md`).
 const MESH_ROOT_LABEL: &[u8] = b"EXPORTER-honeylink-mesh-root";
+
+/// ALPN of connections between a device and another that carries packets for it.
+pub const ALPN_FERRY: &[u8] = b"honeylink/ferry/1";
 
 /// ALPN of connections that bring a path through a punched hole with them, and carry nothing.
 pub const ALPN_PUNCH: &[u8] = b"honeylink/punch/1";
@@ -120,6 +124,8 @@ pub mod code {
     pub const VIOLATION: u32 = 6;
     /// The device takes no part in the mesh.
     pub const MESH_OFF: u32 = 7;
+    /// The device does not relay for this one.
+    pub const NOT_GRANTED: u32 = 8;
 }
 
 /// One way to the peer, as it is now.
@@ -129,7 +135,7 @@ pub struct PathReport {
     pub rung: Rung,
     /// The carrier: `iroh`, `tcp` or `memory`.
     pub carrier: &'static str,
-    /// The other side's address: `ip:port`, or a relay's URL.
+    /// The other side's address: `ip:port`, a relay's `host:port`, or `by` and the name of the device that relays.
     pub remote: String,
     /// Smoothed round-trip time.
     pub rtt: Duration,
@@ -211,6 +217,14 @@ impl Conn {
         }
     }
 
+    /// Bytes of datagrams that wait to be sent.
+    pub(crate) fn datagrams_waiting_bytes(&self) -> usize {
+        match self {
+            Self::Quic(c) => c.datagrams_waiting_bytes(),
+            Self::Memory(_) | Self::Tcp(_) => 0,
+        }
+    }
+
     /// Where the connection's streams get their turns.
     pub(crate) fn gate(&self) -> &Arc<Gate> {
         match self {
@@ -247,6 +261,14 @@ impl Conn {
     /// Whether both are the same connection.
     pub(crate) fn is(&self, other: &Self) -> bool {
         Arc::ptr_eq(self.gate(), other.gate())
+    }
+
+    /// Whether the other side is reached through a paired device that relays.
+    pub(crate) fn is_ferried(&self) -> bool {
+        match self {
+            Self::Quic(c) => c.is_ferried(),
+            Self::Memory(_) | Self::Tcp(_) => false,
+        }
     }
 
     /// Packets sent and lost on the path in use so far; zeros where there are none.

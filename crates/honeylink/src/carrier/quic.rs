@@ -17,7 +17,7 @@ use iroh::endpoint::{
 };
 use iroh::{Endpoint, EndpointAddr, EndpointId, NetReportConfig, RelayMode, Watcher as _};
 
-use super::ConnLost;
+use super::ferry::{Ferries, FerryAddr};
 use super::paced::{Gauge, Pacing};
 use super::punched::{HoleAddr, Holes, Kind, preference::Preference};
 use super::quic_conn::QuicConn;
@@ -25,6 +25,7 @@ use super::quic_meter::Meter;
 use super::relays::{RelayState, Relays};
 use super::restrained::WithRestraint;
 use super::slots::{Slots, Source};
+use super::{ALPN_FERRY, ConnLost};
 use crate::discovery::interfaces;
 use crate::node::{Reach, Traffic};
 #[cfg(feature = "testing")]
@@ -46,6 +47,10 @@ const WAY_IDLE_MAX: Duration = Duration::from_millis(1000);
 /// How often each way of such a connection is shown to be alive: both sides do, so that six packets must be lost in a row
 /// before a good way is given up.
 const WAY_KEEP_ALIVE_EVERY: Duration = Duration::from_millis(320);
+
+/// Bytes of datagrams that wait in one connection; the oldest are dropped for more. It is QUIC's own default, said here
+/// because others look how much of it is used.
+pub(super) const DATAGRAMS_WAITING_BYTES_MAX: usize = 1 << 20;
 
 /// What nobody is dialled with, see [`QuicCarrier::call_at_relays`].
 const ALPN_NOBODY: &[u8] = b"honeylink/nobody";
@@ -122,6 +127,7 @@ pub(crate) struct QuicCarrier {
     alpns: Vec<Vec<u8>>,
     slots: Slots,
     holes: Holes,
+    ferries: Ferries,
     relays: Relays,
     /// In a simulation, the place on its network.
     #[cfg(feature = "testing")]
@@ -145,8 +151,10 @@ impl QuicCarrier {
                 .ca_tls_config(relays.tls())
                 .net_report_config(report);
         }
+        let ferries = Ferries::default();
         if reach == Reach::Wide {
-            builder = builder.path_selector(Arc::new(Preference));
+            builder =
+                builder.path_selector(Arc::new(Preference)).add_custom_transport(Arc::new(ferries.clone()));
         }
         if reach == Reach::Wide && !relay_only {
             builder = builder.add_custom_transport(Arc::new(holes.clone()));
@@ -162,6 +170,7 @@ impl QuicCarrier {
             alpns,
             slots: Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX),
             holes,
+            ferries,
             relays,
             #[cfg(feature = "testing")]
             wire: None,
@@ -175,13 +184,17 @@ impl QuicCarrier {
         wire: QuicWire,
         alpns: Vec<Vec<u8>>,
     ) -> Result<Self, BindError> {
-        let builder = offline(key, alpns.clone())?.add_custom_transport(Arc::new(wire.clone()));
+        let ferries = Ferries::default();
+        let builder = offline(key, alpns.clone())?
+            .path_selector(Arc::new(Preference))
+            .add_custom_transport(Arc::new(wire.clone()))
+            .add_custom_transport(Arc::new(ferries.clone()));
         let endpoint = builder.bind().await;
         let endpoint = endpoint.map_err(|e| BindError::Socket { port: 0, reason: format!("{e:#}") })?;
         let slots = Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX);
         let (reach, meter, holes) = (Reach::Wide, Meter::default(), Holes::default());
         let relays = Relays::new(&[]);
-        Ok(Self { endpoint, reach, meter, alpns, slots, holes, relays, wire: Some(wire) })
+        Ok(Self { endpoint, reach, meter, alpns, slots, holes, ferries, relays, wire: Some(wire) })
     }
 
     /// Whether devices are found by their key alone.
@@ -229,6 +242,10 @@ impl QuicCarrier {
         #[cfg(feature = "testing")]
         if let Some(wire) = &self.wire {
             target = EndpointAddr::from_parts(id, wire.target(&peer));
+        }
+        if alpn != ALPN_FERRY {
+            let crossings = self.ferries.to(peer).into_iter().map(FerryAddr::to_custom);
+            target.addrs.extend(crossings.map(iroh::TransportAddr::Custom));
         }
         let dialled = self.dial(target, alpn).await;
         dialled.map_err(|lost| match self.relays.refusal(relays) {
@@ -347,6 +364,7 @@ impl QuicCarrier {
         let config = self.endpoint.create_server_config_builder(self.alpns.clone());
         let config = Arc::new(config.set_transport_config(transport_config(&gauge, self.reach)).build());
         let hole = hole_of(&incoming.remote_addr());
+        let ferried = ferry_of(&incoming.remote_addr());
         Some(async move {
             let _slot = slot;
             let accepting =
@@ -362,6 +380,10 @@ impl QuicCarrier {
                 }
                 carrier.holes.arrived(&hole.peer);
             }
+            if ferried.is_some_and(|ferry| ferry.peer != conn.peer()) {
+                conn.close(super::code::VIOLATION, "this crossing leads to another device");
+                return Err(ConnLost::Transport("a stranger at the other end of a crossing".into()));
+            }
             Ok((conn, alpn))
         })
     }
@@ -372,7 +394,8 @@ impl QuicCarrier {
         let peer = if let IncomingAddr::Relay { endpoint_id, .. } = from {
             DeviceId::from_bytes(*endpoint_id.as_bytes()).ok()
         } else {
-            hole_of(from).filter(|hole| hole.kind == Kind::Forwarded).map(|hole| hole.peer)
+            let forwarded = hole_of(from).filter(|hole| hole.kind == Kind::Forwarded);
+            forwarded.map(|hole| hole.peer).or(ferry_of(from).map(|ferry| ferry.peer))
         };
         peer.is_some_and(|peer| self.holes.expects(&peer))
     }
@@ -380,6 +403,11 @@ impl QuicCarrier {
     /// The sockets beside iroh's own.
     pub(crate) fn holes(&self) -> &Holes {
         &self.holes
+    }
+
+    /// The devices that carry packets for this one.
+    pub(crate) fn ferries(&self) -> &Ferries {
+        &self.ferries
     }
 
     /// Makes iroh look for direct ways to every peer now.
@@ -396,7 +424,7 @@ impl QuicCarrier {
 
     fn counted(&self, conn: Connection, gauge: Arc<Gauge>) -> Option<QuicConn> {
         self.meter.follow(&conn);
-        QuicConn::new(conn, gauge, self.holes.clone())
+        QuicConn::new(conn, gauge, self.holes.clone(), self.ferries.clone())
     }
 
     /// What went over this carrier's connections so far.
@@ -427,7 +455,10 @@ fn source(from: &IncomingAddr) -> Source {
         IncomingAddr::Relay { endpoint_id, .. } => {
             DeviceId::from_bytes(*endpoint_id.as_bytes()).map_or(Source::Unnamed, Source::Relayed)
         }
-        IncomingAddr::Custom(_) => hole_of(from).map_or(Source::Unnamed, |hole| Source::Relayed(hole.peer)),
+        IncomingAddr::Custom(_) => {
+            let peer = hole_of(from).map(|hole| hole.peer).or(ferry_of(from).map(|ferry| ferry.peer));
+            peer.map_or(Source::Unnamed, Source::Relayed)
+        }
         // Kinds that a later version of the library may bring.
         _ => Source::Unnamed,
     }
@@ -436,6 +467,11 @@ fn source(from: &IncomingAddr) -> Source {
 fn hole_of(from: &IncomingAddr) -> Option<HoleAddr> {
     let IncomingAddr::Custom(addr) = from else { return None };
     HoleAddr::from_custom(addr)
+}
+
+fn ferry_of(from: &IncomingAddr) -> Option<FerryAddr> {
+    let IncomingAddr::Custom(addr) = from else { return None };
+    FerryAddr::from_custom(addr)
 }
 
 /// The sockets of an endpoint that has some.
@@ -503,6 +539,7 @@ fn transport_config(gauge: &Arc<Gauge>, reach: Reach) -> QuicTransportConfig {
         .congestion_controller_factory(Arc::new(WithRestraint(Arc::new(Pacing { gauge: gauge.clone() }))))
         // A peer may open this many streams at a time; more wait. Unidirectional ones are not used at all.
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_PER_PEER_MAX))
+        .datagram_send_buffer_size(DATAGRAMS_WAITING_BYTES_MAX)
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         // The conversion fails only beyond 2^62 ms.
         .max_idle_timeout(IdleTimeout::try_from(IDLE_MAX).ok())

@@ -8,9 +8,11 @@ use honeylink_core::identity::DeviceId;
 use iroh::endpoint::{Connection, ConnectionError, VarInt};
 use iroh::{RelayUrl, TransportAddr};
 
+use super::ferry::{Ferries, FerryAddr};
 use super::gate::Gate;
 use super::paced::Gauge;
 use super::punched::{HoleAddr, Holes, Kind};
+use super::quic::DATAGRAMS_WAITING_BYTES_MAX;
 use super::quic_stream::{QuicRecv, QuicSend};
 use super::relays;
 use super::{BINDING_LABEL, ConnLost, PathReport, RecvStream, Rung, SendStream, SendWay, Side};
@@ -27,13 +29,14 @@ pub(crate) struct QuicConn {
     gauge: Arc<Gauge>,
     gate: Arc<Gate>,
     holes: Holes,
+    ferries: Ferries,
 }
 
 impl QuicConn {
-    pub(super) fn new(inner: Connection, gauge: Arc<Gauge>, holes: Holes) -> Option<Self> {
+    pub(super) fn new(inner: Connection, gauge: Arc<Gauge>, holes: Holes, ferries: Ferries) -> Option<Self> {
         let peer = DeviceId::from_bytes(*inner.remote_id().as_bytes()).ok()?;
         let gate = Gate::new(Clock::start(), Some(gauge.clone()));
-        Some(Self { inner, peer, gauge, gate, holes })
+        Some(Self { inner, peer, gauge, gate, holes, ferries })
     }
 
     fn recv(&self, inner: iroh::endpoint::RecvStream) -> RecvStream {
@@ -74,6 +77,14 @@ impl QuicConn {
         self.inner.max_datagram_size().unwrap_or(0)
     }
 
+    pub(super) fn datagrams_waiting_bytes(&self) -> usize {
+        DATAGRAMS_WAITING_BYTES_MAX.saturating_sub(self.inner.datagram_send_buffer_space())
+    }
+
+    pub(super) fn is_ferried(&self) -> bool {
+        self.inner.paths().iter().any(|path| ferry_of(path.remote_addr()).is_some())
+    }
+
     pub(super) fn heard(&self) -> u64 {
         self.inner.stats().udp_rx.datagrams
     }
@@ -90,7 +101,10 @@ impl QuicConn {
 
     /// See [`super::punched::preference`].
     pub(super) fn pins_a_relay(&self) -> bool {
-        self.inner.paths().iter().any(|path| path.is_selected() && path.is_relay())
+        self.inner
+            .paths()
+            .iter()
+            .any(|path| path.is_selected() && (path.is_relay() || ferry_of(path.remote_addr()).is_some()))
     }
 
     pub(super) fn packets(&self) -> (u64, u64) {
@@ -149,6 +163,9 @@ impl QuicConn {
             let remote =
                 self.holes.remote(&hole).map_or_else(|| "closed".to_owned(), |addr| addr.to_string());
             return (rung, remote);
+        }
+        if let Some(ferry) = ferry_of(addr) {
+            return (Rung::Relayed, format!("by {}", self.ferries.name(&ferry.by)));
         }
         describe(addr, here)
     }
@@ -212,6 +229,11 @@ impl QuicConn {
     pub(super) fn lost(&self) -> Option<ConnLost> {
         self.inner.close_reason().as_ref().map(lost)
     }
+}
+
+fn ferry_of(addr: &TransportAddr) -> Option<FerryAddr> {
+    let TransportAddr::Custom(custom) = addr else { return None };
+    FerryAddr::from_custom(custom)
 }
 
 /// IPv4 as IPv4, also when it came through an IPv6 socket.

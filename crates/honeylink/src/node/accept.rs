@@ -17,7 +17,7 @@ use super::Inner;
 use super::allowance::Work;
 use super::pool::NotInserted;
 use crate::carrier::{
-    ALPN_LINK, ALPN_MESH, ALPN_PUNCH, Conn, ConnLost, RecvStream, SendStream, code, memory,
+    ALPN_FERRY, ALPN_LINK, ALPN_MESH, ALPN_PUNCH, Conn, ConnLost, RecvStream, SendStream, code, memory,
 };
 use crate::link::driver::{Carriage, drive_responder};
 use crate::link::shared::LinkShared;
@@ -117,13 +117,14 @@ async fn accept_tcp(inner: &Arc<Inner>, listener: &TcpListener) {
 /// A connection finished its handshake: does this device know the peer?
 fn arrived(inner: &Arc<Inner>, conn: Conn, alpn: &[u8]) {
     let peer = conn.peer();
-    if alpn != ALPN_LINK && alpn != ALPN_MESH && alpn != ALPN_PUNCH {
+    if ![ALPN_LINK, ALPN_MESH, ALPN_PUNCH, ALPN_FERRY].contains(&alpn) {
         inner.pairing_arrived(conn);
         return;
     }
     match inner.store.trust().trust(&peer) {
         Some(trust) if trust.is_trusted() && alpn == ALPN_MESH => inner.mesh_arrived(conn),
         Some(trust) if trust.is_trusted() && alpn == ALPN_PUNCH => inner.guide_arrived(conn),
+        Some(trust) if trust.is_trusted() && alpn == ALPN_FERRY => inner.guest_arrived(conn),
         Some(trust) if trust.is_trusted() => inner.adopt(conn),
         Some(crate::store::Trust::Revoked) => {
             inner.audit_rejected(peer, "revoked");

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use honeylink_core::identity::{DeviceId, DeviceType, SecretKey};
 use honeylink_core::limits::{
-    MESSAGE_BYTES_CEILING, NAME_BYTES_MAX, RELAYS_PER_DEVICE_MAX, STRANGER_CONNECTIONS_MAX,
+    FERRIES_MAX, MESSAGE_BYTES_CEILING, NAME_BYTES_MAX, RELAYS_PER_DEVICE_MAX, STRANGER_CONNECTIONS_MAX,
 };
 use honeylink_core::rng::Rng;
 use honeylink_core::session::Config as SessionConfig;
@@ -18,6 +18,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::ferry::FerryHub;
 use super::listen::Listeners;
 use super::nat::NatDesk;
 use super::pairing::PairingHub;
@@ -27,7 +28,7 @@ use super::{Carriers, Inner, Node, accept};
 use crate::carrier::memory::MemoryNetwork;
 use crate::carrier::quic::{BindError, QuicCarrier, Sockets};
 use crate::carrier::tcp::{self, TcpCarrier};
-use crate::carrier::{ALPN_LINK, ALPN_MESH, ALPN_PAIR, ALPN_PUNCH};
+use crate::carrier::{ALPN_FERRY, ALPN_LINK, ALPN_MESH, ALPN_PAIR, ALPN_PUNCH};
 use crate::clock::Clock;
 use crate::discovery::interfaces::{self, Interface};
 use crate::discovery::{
@@ -121,6 +122,7 @@ pub struct NodeBuilder {
     port: u16,
     relays: Vec<RelayAddr>,
     relay_only: bool,
+    relay_peers: Vec<String>,
     memory: Option<MemoryNetwork>,
     session: SessionConfig,
     discovery: DiscoverySetting,
@@ -209,6 +211,15 @@ impl NodeBuilder {
     #[must_use]
     pub fn relays(mut self, relays: impl IntoIterator<Item = RelayAddr>) -> Self {
         self.relays = relays.into_iter().collect();
+        self
+    }
+
+    /// Paired devices, by name or id, that carry this node's packets to devices which it cannot reach otherwise, as they
+    /// granted it with `relay`; at most [`FERRIES_MAX`]. A connection is kept to each, so that others are carried to this
+    /// node too. Used only with [`Reach::Wide`]. Default: none.
+    #[must_use]
+    pub fn relay_peers(mut self, peers: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.relay_peers = peers.into_iter().map(Into::into).collect();
         self
     }
 
@@ -346,6 +357,7 @@ impl NodeBuilder {
         let mut alpns = vec![ALPN_LINK, ALPN_PAIR];
         alpns.extend(self.mesh.is_some().then_some(ALPN_MESH));
         alpns.extend((self.reach == Reach::Wide && self.nat.punch).then_some(ALPN_PUNCH));
+        alpns.extend((self.reach == Reach::Wide).then_some(ALPN_FERRY));
         let id = key.id();
         let (mut incoming, mut listeners) = (None, Vec::new());
         let carriers = match &self.memory {
@@ -392,6 +404,7 @@ impl NodeBuilder {
             way_book: super::ways::WayBook::default(),
             nat,
             call_backs: super::callback::CallBackDesk::default(),
+            ferry: FerryHub::new(self.relay_peers),
             manual: Mutex::new(BTreeMap::new()),
             listeners: Listeners::default(),
             discovery,
@@ -415,6 +428,7 @@ impl NodeBuilder {
         inner.tasks.spawn(inner.clone().watch_nearby());
         inner.tasks.spawn(inner.clone().watch_nat());
         inner.tasks.spawn(inner.clone().keep_relays());
+        inner.tasks.spawn(inner.clone().keep_ferries());
         inner.tasks.spawn(inner.clone().observe());
         inner.tasks.spawn(inner.clone().keep_notes());
         if let Some(mesh) = mesh {
@@ -562,6 +576,10 @@ impl NodeBuilder {
         if self.relays.len() > RELAYS_PER_DEVICE_MAX {
             let reason = format!("at most {RELAYS_PER_DEVICE_MAX} relays; these are {}", self.relays.len());
             return invalid("relays", reason);
+        }
+        if self.relay_peers.len() > FERRIES_MAX {
+            let reason = format!("at most {FERRIES_MAX} devices; these are {}", self.relay_peers.len());
+            return invalid("relay_peers", reason);
         }
         if self.relay_only && (self.reach != Reach::Wide || self.relays.is_empty()) {
             return invalid("relay_only", "it needs a wide reach and a relay to go through".into());

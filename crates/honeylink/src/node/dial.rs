@@ -2,16 +2,27 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use honeylink_core::identity::DeviceId;
 use honeylink_core::wire::link::CloseCode;
+use honeylink_core::wire::relay::RelayAddr;
 use tokio::time::Instant;
 
 use super::{Carriers, Inner, Reach};
-use crate::carrier::{Conn, ConnLost};
+use crate::carrier::quic::QuicCarrier;
+use crate::carrier::quic_conn::QuicConn;
+use crate::carrier::{ALPN_LINK, Conn, ConnLost};
 use crate::discovery::Scope;
 use crate::discovery::interfaces;
 use crate::link::driver::{Dial, DialFailure};
+
+/// How long a device is dialled alone before those that relay for this one are asked for it: longer than a packet there and
+/// back takes almost everywhere, and shorter than a person waits.
+const CROSS_AFTER: Duration = Duration::from_millis(400);
+
+/// The addresses and relays that a device may be at.
+type Whereabouts<'a> = (&'a [SocketAddr], &'a [RelayAddr]);
 
 impl Dial for Arc<Inner> {
     async fn dial(&self, peer: DeviceId) -> Result<Conn, DialFailure> {
@@ -42,13 +53,14 @@ impl Inner {
             Carriers::Quic(quic) => {
                 let addrs = self.addresses(&peer);
                 let relays = self.relays_of(&peer);
-                let nowhere = addrs.is_empty() && relays.is_empty();
-                if nowhere && !quic.is_simulated() && !quic.is_forwarded(peer) {
-                    let why = "no address is known; is it switched on and on this network?";
-                    return Err(ConnLost::Transport(why.into()));
-                }
                 let began = Instant::now();
-                let dialled = quic.connect(peer, &addrs, &relays, alpn).await;
+                let dialled = if alpn == ALPN_LINK && self.may_cross(&peer) {
+                    self.dial_or_cross(quic, peer, (&addrs, &relays)).await
+                } else if is_somewhere(quic, &peer, (&addrs, &relays)) {
+                    quic.connect(peer, &addrs, &relays, alpn).await
+                } else {
+                    return Err(nowhere());
+                };
                 self.meter.dialled(dialled.is_ok().then(|| began.elapsed()));
                 Ok(Conn::Quic(dialled?))
             }
@@ -57,6 +69,42 @@ impl Inner {
                 Ok(Conn::Memory(network.connect(self.id, peer, alpn, binding).await?))
             }
         }
+    }
+
+    /// Dials a device, and if that leads nowhere, or not soon, also through a paired device that carries packets there.
+    async fn dial_or_cross(
+        &self,
+        quic: &QuicCarrier,
+        peer: DeviceId,
+        at: Whereabouts<'_>,
+    ) -> Result<QuicConn, ConnLost> {
+        let dial = || quic.connect(peer, at.0, at.1, ALPN_LINK);
+        if !is_somewhere(quic, &peer, at) {
+            return if self.cross(&peer).await { dial().await } else { Err(nowhere()) };
+        }
+        let crossing = async {
+            tokio::time::sleep(CROSS_AFTER).await;
+            self.cross(&peer).await
+        };
+        // On the heap: see `dial_wide`.
+        let (mut dialling, mut crossing) = (Box::pin(dial()), Box::pin(crossing));
+        let crossed = tokio::select! {
+            biased;
+            dialled = &mut dialling => match dialled {
+                Ok(_) | Err(ConnLost::ByPeer { .. }) => return dialled,
+                Err(lost) => if crossing.await { Ok(()) } else { Err(lost) },
+            },
+            crossed = &mut crossing => {
+                if !crossed {
+                    return dialling.await;
+                }
+                Ok(())
+            }
+        };
+        crossed?;
+        // Anew: what has begun already does not learn of another way.
+        drop(dialling);
+        dial().await
     }
 
     /// Every address the device may have, the freshest source first, within this node's reach.
@@ -107,6 +155,16 @@ impl Inner {
         addrs.sort_by_key(|addr| (addr.is_ipv6(), addr.ip().is_loopback()));
         addrs
     }
+}
+
+/// Whether there is anything to dial.
+fn is_somewhere(quic: &QuicCarrier, peer: &DeviceId, (addrs, relays): Whereabouts<'_>) -> bool {
+    let told = !addrs.is_empty() || !relays.is_empty();
+    told || quic.is_simulated() || quic.is_forwarded(*peer) || !quic.ferries().to(*peer).is_empty()
+}
+
+fn nowhere() -> ConnLost {
+    ConnLost::Transport("no address is known; is it switched on and on this network?".into())
 }
 
 /// Leaves link-local IPv6 addresses away where there is any other. iroh 1.4 forgets the interface of a packet that came

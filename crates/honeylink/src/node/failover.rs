@@ -85,12 +85,13 @@ impl Inner {
         }
     }
 
-    /// Whether links are on this connection, it is relayed, and the peer may be at another relay.
+    /// Whether links are on this connection, it is relayed, and the peer may be at another relay, or behind a paired device
+    /// that relays.
     fn has_a_detour(&self, conn: &Conn) -> bool {
         let peer = conn.peer();
         is_passed_on(conn)
             && self.pool.is_current(conn)
-            && self.relays_of(&peer).len() > 1
+            && (self.relays_of(&peer).len() > 1 || self.may_cross(&peer))
             && !self.pool.links_of(&peer).is_empty()
     }
 

@@ -8,6 +8,7 @@ mod callback;
 mod climb;
 mod dial;
 mod failover;
+mod ferry;
 mod listen;
 mod mesh;
 mod nat;
@@ -39,6 +40,7 @@ use tokio_util::task::TaskTracker;
 pub(crate) use self::allowance::Work;
 pub use self::builder::{BuildError, NodeBuilder, Reach};
 pub use self::callback::{CallBackCounts, CallBackError, Called, CalledBack, Outcome, Refusal};
+pub use self::ferry::{FerryReport, RelayPeer};
 pub use self::listen::Listener;
 pub use self::pairing::{FetchStream, JoinError, PairingEvent, PairingOpening, PairingOptions};
 pub use self::policies::{LinkPolicy, Steered};
@@ -48,6 +50,7 @@ pub use self::stats::{
 };
 pub use self::target::{ConnectError, InvalidTicket, ListenError, Target, Ticket};
 pub use self::ways::{WayChanged, Ways};
+pub use crate::carrier::ferry::FerriedCounts;
 use crate::carrier::memory::MemoryNetwork;
 use crate::carrier::quic::QuicCarrier;
 use crate::carrier::tcp::TcpCarrier;
@@ -103,6 +106,8 @@ pub(crate) struct Inner {
     way_book: ways::WayBook,
     nat: nat::NatDesk,
     call_backs: callback::CallBackDesk,
+    /// Carries packets for others, and knows who carries for this node.
+    ferry: ferry::FerryHub,
     /// Given by hand or by ticket.
     manual: Mutex<BTreeMap<DeviceId, Whereabouts>>,
     listeners: listen::Listeners,

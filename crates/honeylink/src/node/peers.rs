@@ -84,6 +84,7 @@ impl Node {
         changes: Vec<GrantChange>,
     ) -> Result<PeerRecord, ChangePeerError> {
         let record = self.inner.on_disk(move |trust| trust.change_grants(&id, &changes)).await?;
+        self.inner.ferry_look(&id);
         self.inner.audit(&AuditEvent::GrantsChanged { peer: id, grants: &record.grants.to_string() });
         Ok(record)
     }
@@ -101,6 +102,7 @@ impl Inner {
     fn part_from(&self, id: &DeviceId, code: u32, reason: &str) {
         self.pool.close_peer(id, code, reason);
         self.way_book.forget(id);
+        self.ferry_look(id);
         if let Some(mesh) = &self.mesh {
             mesh.part(*id);
         }

@@ -185,10 +185,10 @@ impl Inner {
     fn hindrance(&self, peer: &DeviceId) -> Option<Hindrance> {
         match self.reach {
             Reach::Loopback | Reach::Lan => Some(Hindrance::KeepsToLan),
-            Reach::Wide => self
-                .nat
-                .hindrance(peer)
-                .or_else(|| self.own_relays().is_empty().then_some(Hindrance::NoRelay)),
+            Reach::Wide => self.nat.hindrance(peer).or_else(|| {
+                let alone = self.own_relays().is_empty() && !self.may_cross(peer);
+                alone.then_some(Hindrance::NoRelay)
+            }),
         }
     }
 }

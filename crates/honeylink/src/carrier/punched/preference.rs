@@ -20,6 +20,7 @@ use iroh::endpoint::transports::{
 };
 
 use super::{HoleAddr, Kind};
+use crate::carrier::ferry::FerryAddr;
 
 /// What IPv6 may cost more than IPv4 and still be preferred: it has no NAT to forget us.
 const IPV6_ADVANTAGE: Duration = Duration::from_millis(3);
@@ -77,6 +78,7 @@ fn rank(remote: &Addr, rtt: Duration) -> Rank {
         Addr::Ip(ip) if ip.is_ipv6() => (Tier::Direct, IPV6_ADVANTAGE),
         Addr::Ip(_) => (Tier::Direct, Duration::ZERO),
         Addr::Relay(..) => (Tier::PassedOn, Duration::ZERO),
+        Addr::Custom(custom) if FerryAddr::from_custom(custom).is_some() => (Tier::PassedOn, Duration::ZERO),
         Addr::Custom(_) if kind_of(remote) == Some(Kind::Forwarded) => (Tier::PassedOn, Duration::ZERO),
         _ => (Tier::Direct, Duration::ZERO),
     };
@@ -108,6 +110,8 @@ mod tests {
         let ip = |text: &str| Addr::Ip(text.parse().unwrap());
         let relayed = rank(&at(Kind::Forwarded), ms(1));
         assert!(rank(&at(Kind::Punched), ms(80)) < relayed);
+        let ferried = Addr::Custom(FerryAddr { by: SecretKey::from_u64(2).id(), peer }.to_custom());
+        assert_eq!(rank(&ferried, ms(1)), relayed);
         assert!(rank(&ip("198.51.100.1:1"), ms(80)) < relayed);
         assert!(rank(&ip("[2001:db8::1]:1"), ms(12)) < rank(&ip("198.51.100.1:1"), ms(10)));
     }
