@@ -50,8 +50,8 @@ pub use path::{
 pub use peers::{Grant, GrantsChange, Peer, PeerChange};
 pub use policy::{OpenStream, Policy, PolicyApplied, PolicyApply, PolicyOnLink, PolicyTakenBack};
 pub use status::{
-    DhtSummary, Health, HeldBack, Mode, NatSummary, Phase, RelayStatus, ShutdownEvent, ShutdownRequest,
-    Status, Subsystem, SubsystemState,
+    DhtSummary, Health, HeldBack, Mode, NatSummary, PeerRelay, Phase, RelayPeerStatus, RelayStatus,
+    ShutdownEvent, ShutdownRequest, Status, Subsystem, SubsystemState,
 };
 pub use transfer::{
     AcceptPolicy, ReceiveEvent, ReceiveRequest, SendRequest, Transfer, TransferAnswer, TransferEvent,

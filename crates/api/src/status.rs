@@ -33,6 +33,9 @@ pub struct Status {
     /// The relays through which this device is reached; empty without a wide reach.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<RelayStatus>,
+    /// Relaying between paired devices; absent if this node neither does it nor has others do it (`node.relay_peers`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer_relay: Option<PeerRelay>,
     /// Paired (and verified) devices.
     pub peers: usize,
     /// Devices seen now.
@@ -112,6 +115,37 @@ pub struct RelayStatus {
     /// Whether it is connected. Others than the home are connected while they are needed.
     pub connected: bool,
     /// What went wrong last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+/// Relaying between paired devices: by others for this one, and by this one for others.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeerRelay {
+    /// The devices of `node.relay_peers`.
+    pub by: Vec<RelayPeerStatus>,
+    /// Devices with the grant `relay` that are connected to this one for that.
+    pub guests: usize,
+    /// Pairs of them that packets are carried between.
+    pub pairs: usize,
+    /// Packets carried since the node started.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Packets not carried.
+    pub dropped: u64,
+}
+
+/// A paired device that is to carry packets for this one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RelayPeerStatus {
+    /// As in the settings.
+    pub peer: String,
+    /// Whether it can be asked to.
+    pub connected: bool,
+    /// Devices reached through it now.
+    pub devices: usize,
+    /// What is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }

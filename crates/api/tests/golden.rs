@@ -42,6 +42,7 @@ fn status_has_the_promised_names() {
         home: "/home/a/.local/share/honeylink".into(),
         reach: "wide".into(),
         dht: None,
+        peer_relay: None,
         relays: vec![RelayStatus {
             relay: "https://192.0.2.7:8443#00112233445566778899aabbccddeeff".into(),
             home: true,

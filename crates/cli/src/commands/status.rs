@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use honeylink_api::{
-    DhtSummary, ExitCode, HeldBack, MeshSummary, Mode, NatSummary, Phase, RelayStatus, Status,
-    SubsystemState, routes,
+    DhtSummary, ExitCode, HeldBack, MeshSummary, Mode, NatSummary, PeerRelay, Phase, RelayPeerStatus,
+    RelayStatus, Status, SubsystemState, routes,
 };
 
 use super::describe_streams;
@@ -62,6 +62,9 @@ pub(super) fn describe(status: &Status) -> Vec<String> {
         format!("listen   {} (reach: {})", status.listen.join(", "), status.reach),
     ];
     lines.extend(status.relays.iter().map(relay));
+    if let Some(relay) = &status.peer_relay {
+        lines.extend(relay.by.iter().map(relay_peer).chain(relaying(relay)));
+    }
     lines.extend([
         format!(
             "devices  {} paired, {} nearby; {} running",
@@ -135,6 +138,31 @@ fn relay(relay: &RelayStatus) -> String {
         (false, false, None) => "in reserve".to_owned(),
     };
     format!("relay    {name}: {state}")
+}
+
+/// A paired device that relays in one line: `relay    studio, paired: connected; 2 devices reached through it`.
+fn relay_peer(peer: &RelayPeerStatus) -> String {
+    let state = match (peer.connected, peer.devices, &peer.problem) {
+        (true, 0, _) => "connected".to_owned(),
+        (true, some, _) => format!("connected; {} reached through it", units::count(some as u64, "device")),
+        (false, _, Some(problem)) => format!("not connected: {}", text::paragraph(problem)),
+        (false, _, None) => "connecting".to_owned(),
+    };
+    format!("relay    {}, paired: {state}", text::name(&peer.peer))
+}
+
+/// What this device carries in one line: `relays   for 2 devices, between 1 pair; 12.3 MB carried, 0 packets dropped`.
+fn relaying(relay: &PeerRelay) -> Option<String> {
+    let does = relay.guests > 0 || relay.packets > 0 || relay.dropped > 0;
+    does.then(|| {
+        format!(
+            "relays   for {}, between {}; {} carried, {} dropped",
+            units::count(relay.guests as u64, "device"),
+            units::count(relay.pairs as u64, "pair"),
+            units::bytes(relay.bytes),
+            units::count(relay.dropped, "packet")
+        )
+    })
 }
 
 /// The mesh in one line: `2 neighbours, a way to 3 devices, 1 of 2 radios up; 0 messages under way`.

@@ -1,6 +1,6 @@
 //! The one list of configuration keys: name, kind, meaning, and whether a change works without a restart.
 
-use honeylink::{DHT_ENTRIES_MAX, DhtEntry, RELAYS_PER_DEVICE_MAX, RelayAddr};
+use honeylink::{DHT_ENTRIES_MAX, DhtEntry, RELAY_PEERS_MAX, RELAYS_PER_DEVICE_MAX, RelayAddr};
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
@@ -61,6 +61,8 @@ pub(crate) enum Kind {
     Policy,
     /// Entry points of the DHT, each as [`DhtEntry`] is written.
     Entries,
+    /// Paired devices, by name or id.
+    Devices,
     /// Radio modems, each a table of [`radio::FIELDS`].
     Radios,
 }
@@ -98,6 +100,12 @@ pub(crate) const KEYS: &[Key] = &[
         kind: Kind::Flag,
         about: "Whether to speak through relays and in no other way, so that no device learns this one's addresses. \
                 Needs a wide reach and a relay.",
+    },
+    Key {
+        name: "node.relay_peers",
+        kind: Kind::Devices,
+        about: "Paired devices that carry this one's packets to devices which it cannot reach otherwise, if they granted it \
+                `relay`. A connection is kept to each. Used only with `node.reach = \"wide\"`.",
     },
     Key {
         name: "node.dht",
@@ -337,6 +345,7 @@ impl Kind {
                 format!("a list of at most {RELAYS_PER_DEVICE_MAX} relays, each as https://host:port#key")
             }
             Self::Entries => format!("a list of at most {DHT_ENTRIES_MAX} entry points, each as host:port"),
+            Self::Devices => format!("a list of at most {RELAY_PEERS_MAX} devices, each by name or id"),
             Self::LogFilter => {
                 "error, warn, info, debug, trace or a filter such as \"info,honeylink=debug\"".to_owned()
             }
@@ -365,7 +374,7 @@ impl Kind {
             Self::Integer { .. } => text.replace('_', "").parse::<i64>().ok().map(Value::from),
             Self::Decimal { .. } => text.parse::<f64>().ok().map(Value::from),
             Self::Radios => file::value(text),
-            Self::Relays | Self::Entries => Some(list_of(text)),
+            Self::Relays | Self::Entries | Self::Devices => Some(list_of(text)),
         };
         let value = value.ok_or_else(|| self.must())?;
         self.check(&value).map(|()| value)
@@ -395,6 +404,10 @@ impl Kind {
             Self::Entries => value.as_array().is_some_and(|list| {
                 let is_one = |one: &Value| one.as_str().is_some_and(|s| s.parse::<DhtEntry>().is_ok());
                 list.len() <= DHT_ENTRIES_MAX && list.iter().all(is_one)
+            }),
+            Self::Devices => value.as_array().is_some_and(|list| {
+                let is_one = |one: &Value| one.as_str().is_some_and(|s| !s.is_empty() && s.len() <= 64);
+                list.len() <= RELAY_PEERS_MAX && list.iter().all(is_one)
             }),
             Self::Radios => return radio::check(value).map_err(|wrong| wrong.to_string()),
         };

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use honeylink::nat::NatReport;
-use honeylink::{DhtState, RelayState};
-use honeylink_api::{API_VERSION, DhtSummary, HeldBack, NatSummary, RelayStatus, Status};
+use honeylink::node::RelayPeer;
+use honeylink::{DhtState, Node, RelayState};
+use honeylink_api::{
+    API_VERSION, DhtSummary, HeldBack, NatSummary, PeerRelay, RelayPeerStatus, RelayStatus, Status,
+};
 
 use super::answer::Answer;
 use super::health::Look;
@@ -32,6 +35,7 @@ pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Answer<Status> 
         home: daemon.home.dir().display().to_string(),
         reach: node.reach().as_str().to_owned(),
         relays: node.relays().into_iter().map(relay).collect(),
+        peer_relay: peer_relay(node),
         peers: trusted.count(),
         nearby: node.nearby_now().len(),
         transfers: daemon.transfers_running(),
@@ -68,6 +72,30 @@ fn relay(state: RelayState) -> RelayStatus {
         home: state.home,
         connected: state.connected,
         problem: state.problem,
+    }
+}
+
+fn peer_relay(node: &Node) -> Option<PeerRelay> {
+    let by: Vec<_> = node.relay_peers().into_iter().map(relay_peer).collect();
+    let did = node.ferry();
+    let dropped = did.dropped_nowhere + did.dropped_rate + did.dropped_full;
+    let relay = PeerRelay {
+        by,
+        guests: did.guests,
+        pairs: did.crossings,
+        packets: did.packets,
+        bytes: did.bytes,
+        dropped,
+    };
+    (relay != PeerRelay::default()).then_some(relay)
+}
+
+fn relay_peer(peer: RelayPeer) -> RelayPeerStatus {
+    RelayPeerStatus {
+        peer: peer.name,
+        connected: peer.connected,
+        devices: peer.crossings,
+        problem: peer.problem,
     }
 }
 

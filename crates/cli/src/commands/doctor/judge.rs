@@ -282,6 +282,7 @@ pub(super) mod tests {
             mesh: None,
             nat: None,
             relays: Vec::new(),
+            peer_relay: None,
             dht: None,
             streams: Streams::default(),
             held_back: None,

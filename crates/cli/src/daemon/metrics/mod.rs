@@ -20,10 +20,10 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use honeylink::Rung;
 use honeylink::carrier::serial::ModemState;
 use honeylink::mesh::{Dropped, Kind, Leads, MeshSnapshot, RadioView};
 use honeylink::node::{Durations, HeldBack, NodeStats, StreamTotals};
+use honeylink::{Node, Rung};
 use honeylink_api::{Health, SubsystemState};
 
 use self::families::FAMILIES;
@@ -82,6 +82,7 @@ async fn samples(daemon: &Daemon) -> Samples {
     node(&mut out, daemon, &look);
     carried(&mut out, daemon.node.stats());
     streams(&mut out, &daemon.node.streams());
+    peer_relay(&mut out, &daemon.node);
     let pairings = *daemon.meter.pairings();
     out.durations("honeylink_pairing_seconds", &pairings.done);
     out.count("honeylink_pairings_failed_total", &[], pairings.failed);
@@ -94,6 +95,24 @@ async fn samples(daemon: &Daemon) -> Samples {
         }
     }
     out
+}
+
+fn peer_relay(out: &mut Samples, node: &Node) {
+    let did = node.ferry();
+    out.size("honeylink_peer_relay_guests", &[], did.guests);
+    out.size("honeylink_peer_relay_pairs", &[], did.crossings);
+    out.count("honeylink_peer_relay_packets_total", &[], did.packets);
+    out.count("honeylink_peer_relay_bytes_total", &[], did.bytes);
+    for (reason, packets) in
+        [("nowhere", did.dropped_nowhere), ("rate", did.dropped_rate), ("full", did.dropped_full)]
+    {
+        out.count("honeylink_peer_relay_dropped_total", &[("reason", reason)], packets);
+    }
+    let connected = node.relay_peers().iter().filter(|peer| peer.connected).count();
+    out.size("honeylink_peer_relay_peers_connected", &[], connected);
+    for (direction, packets) in [("sent", did.ferried.sent), ("received", did.ferried.received)] {
+        out.count("honeylink_peer_relay_own_packets_total", &[("direction", direction)], packets);
+    }
 }
 
 fn node(out: &mut Samples, daemon: &Daemon, look: &Look) {
