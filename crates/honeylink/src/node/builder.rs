@@ -567,19 +567,17 @@ impl NodeBuilder {
 
     fn checked_name(&self) -> Result<String, BuildError> {
         let name = self.name.clone().unwrap_or_else(host_name);
-        check_name(&name)?;
-        Ok(name)
+        check_name(&name).map(|()| name)
     }
 
     fn check_relays(&self) -> Result<(), BuildError> {
         let invalid = |setting, reason: String| Err(BuildError::InvalidSetting { setting, reason });
-        if self.relays.len() > RELAYS_PER_DEVICE_MAX {
-            let reason = format!("at most {RELAYS_PER_DEVICE_MAX} relays; these are {}", self.relays.len());
-            return invalid("relays", reason);
+        let (relays, peers) = (self.relays.len(), self.relay_peers.len());
+        if relays > RELAYS_PER_DEVICE_MAX {
+            return invalid("relays", format!("at most {RELAYS_PER_DEVICE_MAX} relays; these are {relays}"));
         }
-        if self.relay_peers.len() > FERRIES_MAX {
-            let reason = format!("at most {FERRIES_MAX} devices; these are {}", self.relay_peers.len());
-            return invalid("relay_peers", reason);
+        if peers > FERRIES_MAX {
+            return invalid("relay_peers", format!("at most {FERRIES_MAX} devices; these are {peers}"));
         }
         if self.relay_only && (self.reach != Reach::Wide || self.relays.is_empty()) {
             return invalid("relay_only", "it needs a wide reach and a relay to go through".into());
@@ -589,10 +587,7 @@ impl NodeBuilder {
 
     fn check_message_limit(&self) -> Result<(), BuildError> {
         let max = self.session.message_max;
-        if (1..=MESSAGE_BYTES_CEILING).contains(&max) {
-            return Ok(());
-        }
-        Err(BuildError::InvalidSetting {
+        (1..=MESSAGE_BYTES_CEILING).contains(&max).then_some(()).ok_or_else(|| BuildError::InvalidSetting {
             setting: "message_bytes_max",
             reason: format!("{max} is not between 1 and {MESSAGE_BYTES_CEILING}"),
         })
