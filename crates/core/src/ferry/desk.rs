@@ -1,6 +1,6 @@
 //! The ferry's decisions: who is carried to whom, and how much.
 //!
-//! The shell tells who is there ([`Desk::welcome`], [`Desk::part`]) and passes on what guests ask and send; it has asked the
+//! The shell tells who is there ([`Desk::welcome`], [`Desk::leave`]) and passes on what guests ask and send; it has asked the
 //! trust store before it welcomes anybody, and takes everybody out of here who loses the right. Nothing here is kept for a
 //! device that is not a guest.
 
