@@ -149,6 +149,11 @@ pub const OFFERS_BURST_MAX: u32 = 64;
 pub const LINKS_OPENED_PER_S_MAX: u32 = 100;
 /// Links of one paired device that begin without waiting after a pause.
 pub const LINKS_OPENED_BURST_MAX: u32 = 256;
+/// Addresses one device may name to have them tried, per second in the long run; more end the connection. Each is tried nine
+/// times at most, with some fifty bytes: less than four kilobytes a second.
+pub const CANDIDATES_PER_S_MAX: u32 = 8;
+/// Addresses one device may name at once after a pause: eight times as many as count in one round of hole punching.
+pub const CANDIDATES_BURST_MAX: u32 = 256;
 
 /// Longest chat message, in bytes of UTF-8; longer texts go as files.
 pub const CHAT_MESSAGE_BYTES_MAX: usize = 16 << 10;

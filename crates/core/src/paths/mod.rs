@@ -4,6 +4,7 @@
 //! again, and makes sense of it: it notices changes, names their causes, keeps a bounded history with what each change
 //! cost and gained, and says in words why the way in use is the one, and what stands in the way of a better one.
 
+mod candidates;
 mod reason;
 mod restraint;
 mod silence;
@@ -14,6 +15,7 @@ use core::fmt;
 use core::time::Duration;
 use std::collections::VecDeque;
 
+pub use self::candidates::Candidates;
 pub use self::reason::{Hindrance, Reason};
 pub use self::restraint::{Restraint, UNANSWERED_MAX};
 pub use self::silence::{LOOK_LATE, Silence};

@@ -134,6 +134,20 @@ pub(crate) struct QuicCarrier {
     wire: Option<QuicWire>,
 }
 
+/// Addresses that a device wants to be tried.
+pub(crate) struct Naming {
+    pub(crate) peer: DeviceId,
+    pub(crate) count: u64,
+    conn: Connection,
+}
+
+impl Naming {
+    /// Ends the connection it came by, and with it the trying.
+    pub(crate) fn refuse(&self) {
+        self.conn.close(VarInt::from_u32(super::code::VIOLATION), b"too many addresses to try");
+    }
+}
+
 impl QuicCarrier {
     pub(crate) async fn bind(key: &SecretKey, sockets: Sockets<'_>) -> Result<Self, BindError> {
         let Sockets { reach, port, alpns, relay_only, .. } = sockets;
@@ -425,6 +439,22 @@ impl QuicCarrier {
     fn counted(&self, conn: Connection, gauge: Arc<Gauge>) -> Option<QuicConn> {
         self.meter.follow(&conn);
         QuicConn::new(conn, gauge, self.holes.clone(), self.ferries.clone())
+    }
+
+    /// Waits until there are connections. One task may.
+    pub(crate) async fn until_connected(&self) {
+        self.meter.until_some().await;
+    }
+
+    /// The devices that named candidate addresses since this was asked last, how many, and what closes the connection.
+    pub(crate) fn newly_named(&self) -> Vec<Naming> {
+        let named = self.meter.newly_named().into_iter();
+        named
+            .filter_map(|(conn, count)| {
+                let peer = DeviceId::from_bytes(*conn.remote_id().as_bytes()).ok()?;
+                Some(Naming { peer, count, conn })
+            })
+            .collect()
     }
 
     /// What went over this carrier's connections so far.

@@ -1,10 +1,12 @@
-//! Counts what went over a carrier's QUIC connections, those that are closed included, without keeping one open.
+//! Counts what went over a carrier's QUIC connections, those that are closed included, without keeping one open; and what
+//! their peers want this device to send to.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::FutureExt as _;
 use iroh::endpoint::{Closed, Connection, ConnectionStats, WeakConnectionHandle};
+use tokio::sync::Notify;
 
 use crate::node::Traffic;
 
@@ -14,6 +16,8 @@ type Ending = Pin<Box<dyn Future<Output = Option<Closed>> + Send>>;
 struct Followed {
     conn: WeakConnectionHandle,
     ending: Ending,
+    /// The candidate addresses its peer had named when last asked.
+    named: u64,
 }
 
 #[derive(Default)]
@@ -28,6 +32,7 @@ struct Counted {
 #[derive(Clone, Default)]
 pub(super) struct Meter {
     counted: Arc<Mutex<Counted>>,
+    followed: Arc<Notify>,
 }
 
 impl std::fmt::Debug for Meter {
@@ -47,7 +52,37 @@ impl Meter {
         let ending: Ending = Box::pin(conn.closed());
         let mut counted = self.counted();
         counted.look();
-        counted.open.push(Followed { conn, ending });
+        counted.open.push(Followed { conn, ending, named: 0 });
+        self.followed.notify_one();
+    }
+
+    /// Waits until there are connections. One task may.
+    pub(super) async fn until_some(&self) {
+        loop {
+            let none = {
+                let mut counted = self.counted();
+                counted.look();
+                counted.open.is_empty()
+            };
+            if !none {
+                return;
+            }
+            self.followed.notified().await;
+        }
+    }
+
+    /// The connections whose peer named candidate addresses since this was asked last, and how many: each of them may be
+    /// somebody else's, and QUIC tries them all.
+    pub(super) fn newly_named(&self) -> Vec<(Connection, u64)> {
+        let mut counted = self.counted();
+        let open = counted.open.iter_mut().filter_map(|followed| {
+            let conn = followed.conn.upgrade()?;
+            let frames = conn.stats().frame_rx;
+            let named = frames.add_address + frames.reach_out;
+            let more = named.saturating_sub(std::mem::replace(&mut followed.named, named));
+            (more > 0).then_some((conn, more))
+        });
+        open.collect()
     }
 
     pub(super) fn traffic(&self) -> Traffic {

@@ -428,6 +428,7 @@ impl NodeBuilder {
         inner.tasks.spawn(inner.clone().watch_nearby());
         inner.tasks.spawn(inner.clone().watch_nat());
         inner.tasks.spawn(inner.clone().keep_relays());
+        inner.tasks.spawn(inner.clone().guard_candidates());
         inner.tasks.spawn(inner.clone().keep_ferries());
         inner.tasks.spawn(inner.clone().observe());
         inner.tasks.spawn(inner.clone().keep_notes());

@@ -5,6 +5,7 @@ mod accept;
 mod allowance;
 mod builder;
 mod callback;
+mod candidates;
 mod climb;
 mod dial;
 mod failover;

@@ -149,6 +149,8 @@ pub struct NodeStats {
     pub carried: LinkTotals,
     /// What had to wait for its turn.
     pub held_back: HeldBack,
+    /// Connections ended because their peers named too many addresses to be tried.
+    pub candidates_refused: u64,
 }
 
 /// What this device sends on streams and flows of datagrams, to all devices together.
@@ -199,6 +201,7 @@ struct Counted {
     dials: Durations,
     dials_failed: u64,
     discoveries: Durations,
+    candidates_refused: u64,
     /// Of links that are closed.
     carried: LinkTotals,
 }
@@ -227,6 +230,11 @@ impl Meter {
         if took <= DISCOVERY_MAX {
             self.counted().discoveries.add(took);
         }
+    }
+
+    /// A connection was ended because its peer named too many addresses.
+    pub(super) fn candidates_refused(&self) {
+        self.counted().candidates_refused += 1;
     }
 
     /// Counts the streams of a connection from now on.
@@ -272,8 +280,15 @@ impl Node {
 impl Inner {
     fn stats(&self) -> NodeStats {
         let links = self.pool.links();
-        let Counted { accepted, accepts_failed, dials, dials_failed, discoveries, mut carried } =
-            *self.meter.counted();
+        let Counted {
+            accepted,
+            accepts_failed,
+            dials,
+            dials_failed,
+            discoveries,
+            candidates_refused,
+            mut carried,
+        } = *self.meter.counted();
         for link in &links {
             carried.add(&link.stats());
         }
@@ -293,6 +308,7 @@ impl Inner {
             links: links.len(),
             carried,
             held_back: self.allowances.held_back(),
+            candidates_refused,
         }
     }
 }

@@ -125,6 +125,7 @@ pub(crate) enum Answer {
 pub(crate) struct Listening {
     pub(crate) id: DeviceId,
     pub(crate) kinds: tokio::sync::mpsc::UnboundedReceiver<StreamKind>,
+    pub(crate) endpoint: Endpoint,
     _serving: tokio::task::JoinHandle<()>,
 }
 
@@ -135,8 +136,9 @@ impl Listening {
         let addr = endpoint.bound_sockets().into_iter().find(std::net::SocketAddr::is_ipv4).unwrap();
         victim.add_address(id, addr);
         let (told, kinds) = tokio::sync::mpsc::unbounded_channel();
+        let listening = endpoint.clone();
         let serving = tokio::spawn(async move {
-            let conn = endpoint.accept().await.unwrap().await.unwrap();
+            let conn = listening.accept().await.unwrap().await.unwrap();
             let mut held = Vec::new();
             while let Ok((mut send, mut recv)) = conn.accept_bi().await {
                 let Some(kind) = kind_of(&mut recv).await else { continue };
@@ -158,7 +160,7 @@ impl Listening {
                 held.push((send, recv));
             }
         });
-        Self { id, kinds, _serving: serving }
+        Self { id, kinds, endpoint, _serving: serving }
     }
 }
 

@@ -53,6 +53,10 @@ pub(super) const FAMILIES: &[Family] = &[
         "honeylink_held_back_total",
         "Messages of chat, offers and links that waited because their device asks for more than its share.",
     ),
+    counter(
+        "honeylink_candidates_refused_total",
+        "Connections ended because their devices named too many addresses to be tried.",
+    ),
     gauge("honeylink_streams_open", "Streams and flows of datagrams that are open now, by class."),
     counter("honeylink_stream_bytes_total", "Bytes sent on them, by class."),
     gauge("honeylink_stream_queued_bytes", "Bytes that wait for their turn, by class."),

@@ -155,6 +155,7 @@ fn carried(out: &mut Samples, stats: NodeStats) {
         links,
         carried,
         held_back,
+        candidates_refused,
     } = stats;
     for (direction, bytes, packets) in
         [("sent", traffic.sent_bytes, traffic.sent), ("received", traffic.received_bytes, traffic.received)]
@@ -184,6 +185,7 @@ fn carried(out: &mut Samples, stats: NodeStats) {
     out.count("honeylink_link_resent_total", &[], carried.resent);
     out.count("honeylink_link_failovers_total", &[], carried.resumes);
     out.count("honeylink_link_datagrams_dropped_total", &[], carried.datagrams_dropped);
+    out.count("honeylink_candidates_refused_total", &[], candidates_refused);
     let HeldBack { messages, offers, links } = held_back;
     for (what, count) in [("message", messages), ("offer", offers), ("link", links)] {
         out.count("honeylink_held_back_total", &[("what", what)], count);
