@@ -25,7 +25,7 @@ use honeylink_core::qos::StreamOptions;
 use honeylink_core::qos::fec::FecChoice;
 use honeylink_core::qos::policy::Policy;
 use honeylink_core::session::State;
-use honeylink_core::wire::link::Class;
+use honeylink_core::wire::link::{Class, SessionId};
 use tokio::sync::{broadcast, watch};
 
 pub use honeylink_core::qos::policy::TakenBack;
@@ -101,6 +101,11 @@ impl Link {
 
     fn shared(&self) -> &LinkShared {
         &self.handle.shared
+    }
+
+    /// What both sides call this link.
+    pub(crate) fn id(&self) -> SessionId {
+        self.shared().id()
     }
 
     /// The peer's identity, proved by its key.

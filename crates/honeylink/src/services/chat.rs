@@ -5,10 +5,12 @@
 //! [`honeylink_core::limits`]) waits: nothing is lost, its messages are confirmed later.
 //!
 //! It goes by a link. Where none can be made and the node has a mesh, it goes over that (`over_mesh`): perhaps over
-//! several hops, perhaps kept by another device for hours. The log says which way each message went, and one that went
-//! both ways is shown once.
+//! several hops, perhaps kept by another device for hours. As soon as a link is there it goes over that too (`owed`). The
+//! log says which way each message went, and one that went both ways is shown once.
 
+mod carry;
 mod over_mesh;
+mod owed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,9 +21,12 @@ use honeylink_core::identity::DeviceId;
 use honeylink_core::limits::CHAT_MESSAGE_BYTES_MAX;
 use honeylink_core::qos::policy::Policy;
 use honeylink_core::wire::chat::ChatFrame;
+use honeylink_core::wire::link::SessionId;
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::Instant;
 
+use self::carry::Carried;
+use self::owed::Owed;
 use super::steer::{PolicyChoice, steer};
 use crate::carrier::{PathReport, Rung};
 use crate::clock::unix_ms;
@@ -35,8 +40,6 @@ use crate::store::chat::{Appended, ChatLogError, MessageState, NewMessage};
 pub const PROTOCOL: &str = "honeylink/chat/1";
 /// How long `send` waits for the other device's confirmation.
 const CONFIRM_MAX: Duration = Duration::from_secs(15);
-/// How long a link is tried where there is a mesh to fall back on.
-const LINK_MAX: Duration = Duration::from_secs(4);
 /// For how long a device that no link reached is written to over the mesh at once.
 const OUT_OF_REACH: Duration = Duration::from_secs(60);
 /// Events a slow watcher may fall behind.
@@ -110,22 +113,40 @@ struct Shared {
     policy: Mutex<Option<PolicyChoice>>,
     /// Devices to which no link could be made lately: their messages go over the mesh at once.
     out_of_reach: Mutex<BTreeMap<DeviceId, Instant>>,
-    confirmations: Mutex<BTreeMap<Said, oneshot::Sender<()>>>,
+    confirmations: Mutex<BTreeMap<Said, Waiting>>,
     /// Messages whose sender still waits: what becomes of them is told by [`Chat::send`] and nobody else.
     waited_for: Mutex<BTreeSet<[u8; 16]>>,
+    /// Messages that nobody confirmed and that are not on their way by a link.
+    owed: Owed,
     /// Held while the state of a message is looked up and changed, so that the slower word does not win.
     settling: tokio::sync::Mutex<()>,
 }
 
-/// Takes a message out of `waited_for` when its sender waits no longer.
+/// A sender that waits for the confirmation of a message.
+#[derive(Debug)]
+struct Waiting {
+    /// The link on which the message was said last.
+    on: Option<SessionId>,
+    /// Is told the path by which the confirmation came.
+    tell: oneshot::Sender<Option<PathReport>>,
+}
+
+/// Takes a message out of `waited_for` when its sender waits no longer. Unless it is settled, it is owed from then on.
 struct Waited<'a> {
     shared: &'a Shared,
+    peer: DeviceId,
+    sequence: u64,
     id: [u8; 16],
+    settled: bool,
 }
 
 impl Drop for Waited<'_> {
     fn drop(&mut self) {
         self.shared.waited_for().remove(&self.id);
+        let waiting = self.shared.confirmations().remove(&(self.peer, self.id));
+        if !self.settled {
+            self.shared.owed.add(self.peer, self.sequence, self.id, waiting.and_then(|waiting| waiting.on));
+        }
     }
 }
 
@@ -144,6 +165,7 @@ impl Chat {
             out_of_reach: Mutex::new(BTreeMap::new()),
             confirmations: Mutex::new(BTreeMap::new()),
             waited_for: Mutex::new(BTreeSet::new()),
+            owed: Owed::default(),
             settling: tokio::sync::Mutex::new(()),
         });
         let accepting = shared.clone();
@@ -153,6 +175,7 @@ impl Chat {
             }
         });
         over_mesh::start(&shared);
+        owed::start(&shared);
         Ok(Self { shared })
     }
 
@@ -185,15 +208,16 @@ impl Chat {
         let id = shared.new_id();
         let mut message =
             NewMessage { id, state: MessageState::Pending, text: text.to_owned(), at: unix_ms(), rung: None };
-        shared.log(peer, message.clone()).await?;
+        let (Appended::New { sequence } | Appended::Duplicate { sequence }) =
+            shared.log(peer, message.clone()).await?;
         shared.waited_for().insert(id);
-        let waited = Waited { shared, id };
-        let mut outcome = shared.carry(peer, &message).await;
+        let mut waited = Waited { shared, peer, sequence, id, settled: false };
+        let mut outcome = shared.carry(peer, sequence, &message).await;
         let _settling = shared.settling.lock().await;
         // A late confirmation, or the mesh, may have said more since the waiting ended.
         let logged = shared.logged(peer, id).await?.map(|logged| logged.state);
         if outcome.is_err() && logged == Some(MessageState::Delivered) {
-            outcome = Ok(Carried { path: None, confirmed: true, keeper: None });
+            outcome = Ok(Carried::by_link(None));
         }
         message.state = match &outcome {
             Ok(carried) if carried.confirmed => MessageState::Delivered,
@@ -206,6 +230,10 @@ impl Chat {
         } else {
             shared.set_state(peer, id, message.state, message.rung).await?;
         }
+        waited.settled = message.state != MessageState::Pending;
+        if waited.settled {
+            shared.settled(&peer, id).await;
+        }
         drop(waited);
         let Carried { path, keeper, .. } = outcome?;
         let keeper = keeper.filter(|_| message.state == MessageState::Pending);
@@ -216,74 +244,12 @@ impl Chat {
     }
 }
 
-/// How a message went.
-#[derive(Clone, Debug, PartialEq)]
-struct Carried {
-    path: Option<PathReport>,
-    /// The other device has it.
-    confirmed: bool,
-    /// Another answers for it.
-    keeper: Option<DeviceId>,
-}
-
 impl Shared {
-    /// Sends a message the best way there is.
-    async fn carry(self: &Arc<Self>, peer: DeviceId, message: &NewMessage) -> Result<Carried, ChatError> {
-        let by_link = async {
-            let path = self.deliver(peer, message).await?;
-            self.in_reach(&peer);
-            Ok(Carried { path, confirmed: true, keeper: None })
-        };
-        let Some(mesh) = self.node.mesh() else {
-            return by_link.await;
-        };
-        if !self.is_out_of_reach(&peer) {
-            match tokio::time::timeout(LINK_MAX, by_link).await {
-                Ok(Err(error)) if !wants_mesh(&error) => return Err(error),
-                Ok(Ok(carried)) => return Ok(carried),
-                Ok(Err(_)) | Err(_) => {}
-            }
-            self.confirmations().remove(&(peer, message.id));
-            self.out_of_reach().insert(peer, Instant::now());
-        }
-        self.carry_over_mesh(&mesh, peer, message).await
-    }
-
-    /// Says the message on a link and waits for the confirmation; gives the path it took.
-    async fn deliver(
-        self: &Arc<Self>,
-        peer: DeviceId,
-        message: &NewMessage,
-    ) -> Result<Option<PathReport>, ChatError> {
-        let link = self.link_to(peer).await?;
-        let (sender, confirmed) = oneshot::channel();
-        self.confirmations().insert((peer, message.id), sender);
-        let frame = ChatFrame::Say { id: message.id, sent_unix_ms: message.at, text: message.text.clone() };
-        let said = async {
-            if let Err(error) = link.send(frame.encode()).await {
-                tracing::debug!(%error, "the chat link ended");
-                return Err(ChatError::Closed(closed(&link).await));
-            }
-            tokio::select! {
-                biased;
-                confirmed = confirmed => match confirmed {
-                    Ok(()) => Ok(link.path()),
-                    Err(_) => Err(ChatError::Closed(closed(&link).await)),
-                },
-                end = closed(&link) => Err(ChatError::Closed(end)),
-            }
-        };
-        let outcome =
-            tokio::time::timeout(CONFIRM_MAX, said).await.unwrap_or(Err(ChatError::Unconfirmed(CONFIRM_MAX)));
-        self.confirmations().remove(&(peer, message.id));
-        outcome
-    }
-
     fn policy(&self) -> MutexGuard<'_, Option<PolicyChoice>> {
         self.policy.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn confirmations(&self) -> MutexGuard<'_, BTreeMap<Said, oneshot::Sender<()>>> {
+    fn confirmations(&self) -> MutexGuard<'_, BTreeMap<Said, Waiting>> {
         self.confirmations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -305,10 +271,15 @@ impl Shared {
         lately && !self.node.is_connected(peer)
     }
 
+    /// The open chat link to a peer, if there is one.
+    fn open_link(&self, peer: &DeviceId) -> Option<Link> {
+        let open = self.links.lock().unwrap_or_else(PoisonError::into_inner).get(peer).cloned();
+        open.filter(|link| link.state() != crate::State::Closed)
+    }
+
     /// The open chat link to a peer, or a new one.
     async fn link_to(self: &Arc<Self>, peer: DeviceId) -> Result<Link, ConnectError> {
-        let open = self.links.lock().unwrap_or_else(PoisonError::into_inner).get(&peer).cloned();
-        if let Some(link) = open.filter(|link| link.state() != crate::State::Closed) {
+        if let Some(link) = self.open_link(&peer) {
             return Ok(link);
         }
         let link = self.node.connect(peer, PROTOCOL).await?;
@@ -329,6 +300,8 @@ impl Shared {
                 let _ = steer(&link, choice.as_ref()).await;
             });
         }
+        let (shared, offered) = (self.clone(), link.clone());
+        self.node.spawn(async move { shared.offer_owed(&offered).await });
         let shared = self.clone();
         self.node.spawn(async move {
             while let Ok(bytes) = link.recv().await {
@@ -363,7 +336,7 @@ impl Shared {
             Ok(ChatFrame::Got { id }) => {
                 let waiting = self.confirmations().remove(&(peer, id));
                 // The sender may have given up waiting.
-                if waiting.is_none_or(|waiting| waiting.send(()).is_err()) {
+                if waiting.is_none_or(|waiting| waiting.tell.send(link.path()).is_err()) {
                     self.turn(link).await?;
                     self.confirmed_late(link, id).await;
                 }
@@ -393,6 +366,7 @@ impl Shared {
         let _settling = self.settling.lock().await;
         let Ok(Some(logged)) = self.logged(peer, id).await else { return };
         if matches!(logged.state, MessageState::Received | MessageState::Delivered) {
+            self.settled(&peer, id).await;
             return;
         }
         let path = link.path();
@@ -402,6 +376,7 @@ impl Shared {
             tracing::error!(%error, "what became of a message could not be written");
             return;
         }
+        self.settled(&peer, id).await;
         if !self.waited_for().contains(&id) {
             // Nobody may be watching.
             let _ = self.events.send(ChatEvent { peer, message, path, keeper: None, update: true });
@@ -451,21 +426,6 @@ impl Shared {
     ) -> Result<(), ChatLogError> {
         let store = self.node.store().clone();
         crate::node::on_disk(move || store.chat().set_state(&peer, &id, state, rung)).await
-    }
-}
-
-/// Whether a message that a link did not deliver for this reason may go over the mesh: not if the other device refused it.
-fn wants_mesh(error: &ChatError) -> bool {
-    match error {
-        ChatError::Connect(ConnectError::Unreachable { .. }) | ChatError::Unconfirmed(_) => true,
-        ChatError::Closed(why) => !why.is_clean(),
-        ChatError::Connect(_)
-        | ChatError::Empty
-        | ChatError::TooLong { .. }
-        | ChatError::Mesh(_)
-        | ChatError::GivenUp(_)
-        | ChatError::Log(_)
-        | ChatError::State(_) => false,
     }
 }
 

@@ -194,6 +194,24 @@ impl ChatLog {
         })
     }
 
+    /// The messages of ours that are pending, by sequence and id, the oldest first. Looks at every message of the peer.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn pending(&self, peer: &DeviceId) -> Result<Vec<(u64, [u8; 16])>, StateError> {
+        let peer = *peer.as_bytes();
+        self.db.read(|txn| {
+            let mut pending = Vec::new();
+            for row in txn.open_table(MESSAGES)?.range(of_peer(peer))? {
+                let (key, value) = row?;
+                let message = decode(key.value(), value.value()).ok();
+                let message = message.filter(|message| message.state == MessageState::Pending);
+                pending.extend(message.map(|message| (key.value().1, message.id)));
+            }
+            Ok(pending)
+        })
+    }
+
     /// Says what became of a message of ours, and which way it went if that is news. One that was delivered stays so.
     /// Blocks for one fsync.
     ///
@@ -474,6 +492,21 @@ mod tests {
             Appended::New { sequence: 0 },
             "ids are the sender's: another peer may use the same"
         );
+    }
+
+    #[test]
+    fn what_is_pending_is_found_in_order_until_it_is_delivered() {
+        let log = log();
+        let states =
+            [MessageState::Pending, MessageState::Received, MessageState::Failed, MessageState::Pending];
+        for (n, state) in (0..).zip(states) {
+            log.append(&peer(1), &message(n, state)).unwrap();
+        }
+        log.append(&peer(2), &message(9, MessageState::Pending)).unwrap();
+        let (first, last) = (message(0, MessageState::Pending).id, message(3, MessageState::Pending).id);
+        assert_eq!(log.pending(&peer(1)).unwrap(), [(0, first), (3, last)]);
+        log.set_state(&peer(1), &first, MessageState::Delivered, None).unwrap();
+        assert_eq!(log.pending(&peer(1)).unwrap(), [(3, last)]);
     }
 
     #[test]

@@ -12,9 +12,10 @@ use honeylink_core::mesh::Step;
 use honeylink_core::wire::chat::MeshSay;
 use tokio::sync::broadcast::error::RecvError;
 
-use super::{CONFIRM_MAX, Carried, ChatError, ChatEvent, Shared};
+use super::carry::Carried;
+use super::{CONFIRM_MAX, ChatError, ChatEvent, Shared};
 use crate::carrier::{PathReport, Rung};
-use crate::mesh::{MeshEvent, MeshHandle, Message, NotDelivered, SendOptions, Topic};
+use crate::mesh::{Leads, MeshEvent, MeshHandle, Message, NotDelivered, SendOptions, Topic};
 use crate::store::chat::{ChatLogError, MessageState, NewMessage};
 
 /// How long to wait for the target itself once another device keeps a message for it.
@@ -33,9 +34,15 @@ pub(super) fn start(shared: &Arc<Shared>) {
         loop {
             match events.recv().await {
                 Ok(MeshEvent::Progress { id, step }) => following.progress(id, step).await,
+                // Whoever has a port to a device can most likely have a link to it.
+                Ok(MeshEvent::PortUp(port)) => {
+                    if let Leads::Neighbour { peer, .. } = port.leads {
+                        following.approach(peer);
+                    }
+                }
                 Ok(_) => {}
                 // What was missed stays pending in the log until the mesh says more.
-                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Lagged(_)) => following.approach_all(),
                 Err(RecvError::Closed) => return,
             }
         }
@@ -134,6 +141,9 @@ impl Shared {
         };
         let rung = rung.or(message.rung).or(Some(Rung::Mesh));
         let over = matches!(message.state, MessageState::Received | MessageState::Delivered);
+        if over || state != MessageState::Pending {
+            self.settled(&peer, id).await;
+        }
         if over || (message.state, message.rung) == (state, rung) {
             return;
         }
