@@ -16,9 +16,13 @@
 //! - Where the queue stays long although the window is down to what the bare way holds, somebody else fills it, and
 //!   politeness would be starvation: the window then follows losses until the queue was seen short again.
 //! - Losses without a queue are the medium's; they cost little. Losses with one, or many, cost as usual.
+//! - A round trip passes the queues of both directions. While both are full it cannot tell whose is long: one would yield
+//!   to the other's. Then the rate that was delivered is sent instead ([`super::cadence`]), as long as that leaves the
+//!   queues short.
 
 use core::time::Duration;
 
+use super::cadence::Cadence;
 use crate::time::Time;
 
 /// How long the shortest round trip is believed.
@@ -41,6 +45,13 @@ const FOREIGN_ROUNDS: u32 = 4;
 const FOREIGN_AFTER: Duration = Duration::from_millis(150);
 /// How soon it is looked at whether the queue really was somebody else's.
 const FOREIGN_DOUBTED_AFTER: Duration = Duration::from_millis(500);
+/// How much longer both directions' queues may be together than one alone, in halves, while the window is steered by
+/// them. Twice as long, and whoever waits in both waits too long; a fifth longer, and the link idles.
+const BOTH_WAYS_HALVES: u32 = 3;
+/// Both directions are steered by rate below this many times the target, and not any more above that many. Enough may be
+/// under way for the latter.
+const CRUISE_BELOW: f64 = 2.0;
+const CRUISE_MOST: f64 = 3.0;
 /// Smallest window, in packets: enough that acknowledgements keep coming.
 const WINDOW_PACKETS_MIN: u64 = 4;
 
@@ -91,6 +102,8 @@ enum Mode {
     Refill,
     /// Somebody else fills the queue: follows losses.
     Contend,
+    /// Both directions are full: sends at the rate that was delivered.
+    Cruise,
 }
 
 /// What is collected between two decisions.
@@ -171,6 +184,9 @@ pub struct Capacity {
     /// The window at which packets were last lost; growth beyond it is slow.
     ceiling: f64,
     pace: Pace,
+    /// The other side sends too, so that its queue is in the round trip.
+    both_ways: bool,
+    cadence: Cadence,
 }
 
 impl Capacity {
@@ -194,6 +210,8 @@ impl Capacity {
             full_rate: 0.0,
             ceiling: f64::INFINITY,
             pace: Pace { earned: config.window_initial as f64, at: now },
+            both_ways: false,
+            cadence: Cadence::new(now),
         }
     }
 
@@ -240,6 +258,11 @@ impl Capacity {
     pub fn pacing_bytes_per_s(&self) -> Option<u64> {
         let base = self.base.us()?;
         let rtt = (base + self.queue_us).max(1) as f64;
+        if self.mode == Mode::Cruise {
+            let target_us = self.config.delay_target.as_micros() as f64;
+            let rate = self.cadence.bytes_per_s(self.queue_us as f64, target_us);
+            return Some(rate.max(self.floor() * 1e6 / rtt) as u64);
+        }
         if self.mode == Mode::Refill {
             // After a drain there is a hole in the row of acknowledgements: to fill it at once would be a burst. But what
             // a sender with little to say delivered lately may be next to nothing, and must not silence it for seconds.
@@ -270,6 +293,8 @@ impl Capacity {
         self.in_flight = self.in_flight.saturating_sub(ack.bytes);
         let rtt_us = u64::try_from(now.saturating_since(ack.sent).as_micros()).unwrap_or(u64::MAX).max(1);
         self.base.record(now, rtt_us);
+        let short = Duration::from_micros(self.queue_us) < self.config.delay_target;
+        self.cadence.acked(now, ack.bytes, self.base_rtt().unwrap_or_default(), short);
         if ack.sent < self.round.started {
             return;
         }
@@ -302,9 +327,9 @@ impl Capacity {
         self.window = (WINDOW_PACKETS_MIN * self.config.packet_bytes) as f64;
     }
 
-    /// How long a packet should wait from now on, see [`Config::delay_target`].
-    pub fn set_delay_target(&mut self, target: Duration) {
-        self.config.delay_target = target;
+    /// Whether the other side sends too, so that its packets wait in the same round trip.
+    pub fn set_both_ways(&mut self, both: bool) {
+        self.both_ways = both;
     }
 
     /// Packets have another size now.
@@ -337,7 +362,8 @@ impl Capacity {
         // Half used counts as used: a sender need not always be there the moment there is room.
         let unused = (round.in_flight_max as f64) < self.window / 2.0;
         let loss = round.lost as f64 / (round.lost + round.acked).max(1) as f64;
-        let target_us = self.config.delay_target.as_micros() as f64;
+        let halves = if self.both_ways { BOTH_WAYS_HALVES } else { 2 };
+        let target_us = (self.config.delay_target * halves / 2).as_micros() as f64;
         let (base, queue) = (base_us as f64, self.queue_us as f64);
         let wanted = (base + target_us) / (base + queue);
         let bare = self.rate() * base / 1e6;
@@ -363,11 +389,13 @@ impl Capacity {
                 self.steer(wanted, loss, queue > target_us / 2.0, unused);
                 self.watch_for_others(now, queue > 2.0 * target_us, bare);
             }
+            Mode::Cruise => {}
         }
+        self.cruise(base, queue, unused);
         let looked = match self.mode {
             Mode::Steady => self.drained.max(self.base.seen),
             Mode::Contend => self.drained,
-            Mode::Start | Mode::Drain | Mode::Refill => now,
+            Mode::Start | Mode::Drain | Mode::Refill | Mode::Cruise => now,
         };
         if now.saturating_since(looked) >= DRAIN_EVERY {
             self.before_drain = (self.mode, self.window);
@@ -402,6 +430,28 @@ impl Capacity {
         }
         // The constant part makes streams of several senders converge on equal windows.
         self.window = self.window * factor + self.config.packet_bytes as f64;
+    }
+
+    /// Begins, ends or goes on with steering by rate: the window is then only what bounds a mistake.
+    fn cruise(&mut self, base_us: f64, queue_us: f64, unused: bool) {
+        let target_us = self.config.delay_target.as_micros() as f64;
+        let kept = self.both_ways && self.cadence.is_kept();
+        if self.mode == Mode::Cruise {
+            let long = queue_us > CRUISE_MOST * target_us;
+            if long {
+                self.cadence.forget(self.rate());
+            }
+            if long || !kept {
+                (self.mode, self.idle_rounds) = (Mode::Steady, 0);
+                self.window = self.cadence.most() * (base_us + target_us) / 1e6;
+                return;
+            }
+        } else if self.mode != Mode::Steady || !kept || unused || queue_us >= CRUISE_BELOW * target_us {
+            return;
+        }
+        self.mode = Mode::Cruise;
+        self.full_rate = self.cadence.most();
+        self.window = self.cadence.most() * (base_us + CRUISE_MOST * target_us) / 1e6;
     }
 
     fn watch_for_others(&mut self, now: Time, long: bool, bare: f64) {
@@ -448,3 +498,7 @@ impl Capacity {
 #[cfg(test)]
 #[path = "capacity_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "capacity_both_ways_tests.rs"]
+mod both_ways_tests;

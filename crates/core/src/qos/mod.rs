@@ -31,6 +31,7 @@
 //! `next`, send at most that much, and say so with `sent`. After `next` drain `poll_late`. Call again at `poll_timeout`.
 
 mod admission;
+mod cadence;
 mod capacity;
 mod class;
 pub mod fec;

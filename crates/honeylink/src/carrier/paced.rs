@@ -27,9 +27,6 @@ const BACK_COUNTS_FROM: u64 = 16;
 /// half of a hello would follow the first after a tenth of a round trip that nobody has measured yet, and might take
 /// another way.
 const UNPACED_BYTES_PER_S: u64 = 1_000_000_000;
-/// How much longer both directions' queues may be together than one alone, in halves. Twice as long, and whoever waits in
-/// both waits too long; a fifth longer, and the link idles.
-const BOTH_WAYS_HALVES: u32 = 3;
 
 /// What the controllers of one connection tell its gate. Bytes are the application's, as well as a packet's size tells.
 #[derive(Debug)]
@@ -163,8 +160,7 @@ struct Flow {
 }
 
 impl Paced {
-    /// A round trip passes the queues of both directions, and only one of them is this side's. While the other side sends
-    /// too, its queue has to have a place in what is aimed at: or each side would yield to the other's.
+    /// A round trip passes the queues of both directions, and only one of them is this side's.
     fn look_both_ways(&mut self, now: Instant) {
         if now.saturating_duration_since(self.flow.since) < LOOK_EVERY {
             return;
@@ -172,8 +168,7 @@ impl Paced {
         let received = self.gauge.received.load(Ordering::Relaxed);
         let (out, back) = (self.sent - self.flow.sent, received - self.flow.received);
         self.flow = Flow { since: now, sent: self.sent, received };
-        let halves = if back.saturating_mul(BACK_COUNTS_FROM) >= out { BOTH_WAYS_HALVES } else { 2 };
-        self.capacity.set_delay_target(self.config.delay_target * halves / 2);
+        self.capacity.set_both_ways(back.saturating_mul(BACK_COUNTS_FROM) >= out);
     }
 }
 
