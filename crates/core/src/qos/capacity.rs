@@ -22,7 +22,7 @@
 
 use core::time::Duration;
 
-use super::cadence::Cadence;
+use super::cadence::{Cadence, Wait};
 use crate::time::Time;
 
 /// How long the shortest round trip is believed.
@@ -48,8 +48,8 @@ const FOREIGN_DOUBTED_AFTER: Duration = Duration::from_millis(500);
 /// How much longer both directions' queues may be together than one alone, in halves, while the window is steered by
 /// them. Twice as long, and whoever waits in both waits too long; a fifth longer, and the link idles.
 const BOTH_WAYS_HALVES: u32 = 3;
-/// Both directions are steered by rate below this many times the target, and not any more above that many. Enough may be
-/// under way for the latter.
+/// Both directions are steered by rate from below this many times the target on, and until it was longer than that many for
+/// [`FOREIGN_AFTER`]. Enough may be under way for the latter.
 const CRUISE_BELOW: f64 = 2.0;
 const CRUISE_MOST: f64 = 3.0;
 /// Smallest window, in packets: enough that acknowledgements keep coming.
@@ -259,8 +259,7 @@ impl Capacity {
         let base = self.base.us()?;
         let rtt = (base + self.queue_us).max(1) as f64;
         if self.mode == Mode::Cruise {
-            let target_us = self.config.delay_target.as_micros() as f64;
-            let rate = self.cadence.bytes_per_s(self.queue_us as f64, target_us);
+            let rate = self.cadence.bytes_per_s(self.wait());
             return Some(rate.max(self.floor() * 1e6 / rtt) as u64);
         }
         if self.mode == Mode::Refill {
@@ -293,8 +292,7 @@ impl Capacity {
         self.in_flight = self.in_flight.saturating_sub(ack.bytes);
         let rtt_us = u64::try_from(now.saturating_since(ack.sent).as_micros()).unwrap_or(u64::MAX).max(1);
         self.base.record(now, rtt_us);
-        let short = Duration::from_micros(self.queue_us) < self.config.delay_target;
-        self.cadence.acked(now, ack.bytes, self.base_rtt().unwrap_or_default(), short);
+        self.cadence.acked(now, ack, self.base_rtt().unwrap_or_default(), self.wait());
         if ack.sent < self.round.started {
             return;
         }
@@ -352,6 +350,18 @@ impl Capacity {
         (WINDOW_PACKETS_MIN * self.config.packet_bytes) as f64
     }
 
+    /// How long packets wait, both directions together.
+    fn wait(&self) -> Wait {
+        let times = self.queue_us as f64 / self.config.delay_target.as_micros() as f64;
+        match times {
+            _ if times > CRUISE_MOST => Wait::FarTooLong,
+            _ if times > 2.0 => Wait::Longer,
+            _ if times > 1.0 => Wait::Long,
+            _ if times > 0.25 => Wait::Short,
+            _ => Wait::Empty,
+        }
+    }
+
     /// The end of a round: one decision about the window.
     fn decide(&mut self, now: Time, collected: Duration) {
         let next = Round { started: now, in_flight_max: self.in_flight, ..Round::default() };
@@ -391,7 +401,7 @@ impl Capacity {
             }
             Mode::Cruise => {}
         }
-        self.cruise(base, queue, unused);
+        self.cruise(now, base, queue, unused);
         let looked = match self.mode {
             Mode::Steady => self.drained.max(self.base.seen),
             Mode::Contend => self.drained,
@@ -433,21 +443,22 @@ impl Capacity {
     }
 
     /// Begins, ends or goes on with steering by rate: the window is then only what bounds a mistake.
-    fn cruise(&mut self, base_us: f64, queue_us: f64, unused: bool) {
+    fn cruise(&mut self, now: Time, base_us: f64, queue_us: f64, unused: bool) {
         let target_us = self.config.delay_target.as_micros() as f64;
         let kept = self.both_ways && self.cadence.is_kept();
         if self.mode == Mode::Cruise {
-            let long = queue_us > CRUISE_MOST * target_us;
-            if long {
-                self.cadence.forget(self.rate());
+            if self.wait() < Wait::FarTooLong {
+                self.foreign_since = now;
             }
-            if long || !kept {
+            if !kept || now.saturating_since(self.foreign_since) >= FOREIGN_AFTER {
                 (self.mode, self.idle_rounds) = (Mode::Steady, 0);
                 self.window = self.cadence.most() * (base_us + target_us) / 1e6;
                 return;
             }
         } else if self.mode != Mode::Steady || !kept || unused || queue_us >= CRUISE_BELOW * target_us {
             return;
+        } else {
+            self.foreign_since = now;
         }
         self.mode = Mode::Cruise;
         self.full_rate = self.cadence.most();
