@@ -98,6 +98,7 @@ fn an_unknown_device_is_answered_with_the_names_that_are_near() {
     let file = bert.file("plan");
     std::fs::write(&file, "a").unwrap();
     bert.run(&["send", file.to_str().unwrap(), "--to", "annna"]).exits(4).says("anna");
+    bert.run(&["send", "/", "--to", "anna"]).exits(2).says("name a folder in it");
     drop(anna);
 }
 

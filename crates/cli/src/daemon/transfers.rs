@@ -212,6 +212,7 @@ pub(super) fn failed(error: &FileError) -> ErrorBody {
                 _ => ErrorCode::Internal,
             }
         }
+        FileError::Send(SendError::Unsendable { .. }) => ErrorCode::BadRequest,
         _ if error.is_resumable() => ErrorCode::Resumable,
         FileError::Busy | FileError::Policy(_) | FileError::Stream(_) => ErrorCode::Policy,
         _ => ErrorCode::Protocol,

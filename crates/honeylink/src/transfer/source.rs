@@ -76,7 +76,7 @@ impl Sources {
             let path = given.canonicalize().map_err(|e| DiskError::new("find", given, e))?;
             // `some/link` keeps the name it was called by; `.` and `..` take that of the folder they mean.
             let Some(name) = given.file_name().or_else(|| path.file_name()) else {
-                return Err(SendError::Unsendable { path, why: "it has no name" });
+                return Err(SendError::Unsendable { path, why: "it has no name; name a folder in it" });
             };
             roots.push(Root { name: unique(&mut taken, &name.to_string_lossy()), path });
         }
