@@ -142,9 +142,9 @@ impl Cadence {
         self.most[0].max(self.most[1])
     }
 
-    /// Whether the sender kept it up in the last look: less than half of the most is a sender with little to say.
-    pub(super) fn is_kept(&self) -> bool {
-        self.latest * 2.0 >= self.most()
+    /// Bytes a second that were delivered in the last look.
+    pub(super) const fn latest(&self) -> f64 {
+        self.latest
     }
 
     /// Bytes a second to send.

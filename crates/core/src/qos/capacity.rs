@@ -17,12 +17,14 @@
 //!   politeness would be starvation: the window then follows losses until the queue was seen short again.
 //! - Losses without a queue are the medium's; they cost little. Losses with one, or many, cost as usual.
 //! - A round trip passes the queues of both directions. While both are full it cannot tell whose is long: one would yield
-//!   to the other's. Then the rate that was delivered is sent instead ([`super::cadence`]), as long as that leaves the
-//!   queues short.
+//!   to the other's. Then the rate that was delivered is sent instead, as long as that leaves the queues short: by what the
+//!   far end says of this direction ([`super::depth`]), or by what can be known without ([`super::cadence`]).
 
 use core::time::Duration;
 
 use super::cadence::{Cadence, Wait};
+use super::depth::Depth;
+use super::sounding::Told;
 use crate::time::Time;
 
 /// How long the shortest round trip is believed.
@@ -52,6 +54,8 @@ const BOTH_WAYS_HALVES: u32 = 3;
 /// [`FOREIGN_AFTER`]. Enough may be under way for the latter.
 const CRUISE_BELOW: f64 = 2.0;
 const CRUISE_MOST: f64 = 3.0;
+/// Least time in which the smallest window is sent while the far end says how long packets wait, microseconds.
+const TOLD_LEAST_IN_US: f64 = 40_000.0;
 /// Smallest window, in packets: enough that acknowledgements keep coming.
 const WINDOW_PACKETS_MIN: u64 = 4;
 
@@ -187,6 +191,8 @@ pub struct Capacity {
     /// The other side sends too, so that its queue is in the round trip.
     both_ways: bool,
     cadence: Cadence,
+    /// What the far end said of this direction, while it does.
+    depth: Option<Depth>,
 }
 
 impl Capacity {
@@ -212,6 +218,7 @@ impl Capacity {
             pace: Pace { earned: config.window_initial as f64, at: now },
             both_ways: false,
             cadence: Cadence::new(now),
+            depth: None,
         }
     }
 
@@ -259,8 +266,12 @@ impl Capacity {
         let base = self.base.us()?;
         let rtt = (base + self.queue_us).max(1) as f64;
         if self.mode == Mode::Cruise {
-            let rate = self.cadence.bytes_per_s(self.wait());
-            return Some(rate.max(self.floor() * 1e6 / rtt) as u64);
+            let (rate, least_in_us) = match self.depth {
+                // Where the way is short the smallest window in a round trip would be more than a slow link carries.
+                Some(depth) => (depth.bytes_per_s(), rtt.max(TOLD_LEAST_IN_US)),
+                None => (self.cadence.bytes_per_s(self.wait()), rtt),
+            };
+            return Some(rate.max(self.floor() * 1e6 / least_in_us) as u64);
         }
         if self.mode == Mode::Refill {
             // After a drain there is a hole in the row of acknowledgements: to fill it at once would be a burst. But what
@@ -330,6 +341,13 @@ impl Capacity {
         self.both_ways = both;
     }
 
+    /// The far end said something about packets of this side.
+    pub fn told(&mut self, now: Time, told: Told) {
+        let rate = self.most();
+        let depth = self.depth.get_or_insert_with(|| Depth::new(now, rate));
+        depth.told(now, told, self.config.packet_bytes);
+    }
+
     /// Packets have another size now.
     pub fn set_packet_bytes(&mut self, bytes: u64) {
         self.config.packet_bytes = bytes;
@@ -350,9 +368,18 @@ impl Capacity {
         (WINDOW_PACKETS_MIN * self.config.packet_bytes) as f64
     }
 
-    /// How long packets wait, both directions together.
+    /// How long packets of this side wait, microseconds: as the far end says, or both directions together.
+    fn own_wait_us(&self) -> f64 {
+        self.depth.map_or(self.queue_us as f64, |depth| depth.wait_us())
+    }
+
+    /// Bytes a second that this direction carries, while both are full.
+    fn most(&self) -> f64 {
+        self.depth.map_or(self.cadence.most(), |depth| depth.rate())
+    }
+
     fn wait(&self) -> Wait {
-        let times = self.queue_us as f64 / self.config.delay_target.as_micros() as f64;
+        let times = self.own_wait_us() / self.config.delay_target.as_micros() as f64;
         match times {
             _ if times > CRUISE_MOST => Wait::FarTooLong,
             _ if times > 2.0 => Wait::Longer,
@@ -445,24 +472,31 @@ impl Capacity {
     /// Begins, ends or goes on with steering by rate: the window is then only what bounds a mistake.
     fn cruise(&mut self, now: Time, base_us: f64, queue_us: f64, unused: bool) {
         let target_us = self.config.delay_target.as_micros() as f64;
-        let kept = self.both_ways && self.cadence.is_kept();
+        self.depth = self.depth.filter(|depth| !depth.is_old(now));
+        // Less than half of what could be sent is a sender with little to say.
+        let kept = self.both_ways && self.cadence.latest() * 2.0 >= self.most();
+        let own_us = self.own_wait_us();
         if self.mode == Mode::Cruise {
+            // A queue of one's own takes a while to drain, where the buffer is large.
+            let foreign_after = if self.depth.is_some() { FOREIGN_DOUBTED_AFTER } else { FOREIGN_AFTER };
             if self.wait() < Wait::FarTooLong {
                 self.foreign_since = now;
             }
-            if !kept || now.saturating_since(self.foreign_since) >= FOREIGN_AFTER {
+            if !kept || now.saturating_since(self.foreign_since) >= foreign_after {
                 (self.mode, self.idle_rounds) = (Mode::Steady, 0);
-                self.window = self.cadence.most() * (base_us + target_us) / 1e6;
+                self.window = self.most() * (base_us + target_us) / 1e6;
                 return;
             }
-        } else if self.mode != Mode::Steady || !kept || unused || queue_us >= CRUISE_BELOW * target_us {
+        } else if self.mode != Mode::Steady || !kept || unused || own_us >= CRUISE_BELOW * target_us {
             return;
         } else {
             self.foreign_since = now;
         }
         self.mode = Mode::Cruise;
-        self.full_rate = self.cadence.most();
-        self.window = self.cadence.most() * (base_us + CRUISE_MOST * target_us) / 1e6;
+        self.full_rate = self.most();
+        // Acknowledgements wait in the other direction's queue.
+        let back_us = (queue_us - own_us).max(0.0);
+        self.window = self.most() * (base_us + CRUISE_MOST * target_us + back_us) / 1e6;
     }
 
     fn watch_for_others(&mut self, now: Time, long: bool, bare: f64) {

@@ -6,10 +6,12 @@ use std::collections::VecDeque;
 use core::time::Duration;
 
 use super::*;
+use crate::qos::{Sounding, Soundings};
 use crate::rng::Rng;
 
 const PACKET: u64 = 1200;
 const ACK_BYTES: u64 = 50;
+const WORD_BYTES: u64 = 70;
 const TICK: Duration = Duration::from_micros(40);
 const WAY: Duration = Duration::from_micros(200);
 const BUFFER: Duration = Duration::from_millis(100);
@@ -20,6 +22,7 @@ const LOOK: Duration = Duration::from_millis(50);
 enum Packet {
     Data { sent: Time },
     Acks(Vec<Time>),
+    Word(Sounding),
 }
 
 /// One end, and the queue in front of it.
@@ -32,6 +35,9 @@ struct End {
     earned: f64,
     inbox: VecDeque<(Time, Packet)>,
     acks: Vec<Time>,
+    soundings: Soundings,
+    /// Bytes of packets that arrived here.
+    received: u64,
     busy_until: Time,
     /// Bytes of it that arrived, and at the last look.
     delivered: u64,
@@ -44,6 +50,8 @@ struct Link {
     ends: [End; 2],
     rng: Rng,
     looked: Time,
+    /// The ends tell each other how long packets wait.
+    telling: bool,
     /// What both queues together last, microseconds, each millisecond.
     waits_us: Vec<u64>,
 }
@@ -59,20 +67,29 @@ impl Link {
             earned: 0.0,
             inbox: VecDeque::new(),
             acks: Vec::new(),
+            soundings: Soundings::default(),
+            received: 0,
             busy_until: now,
             delivered: 0,
             looked: 0,
         };
         let ends = [end(), end()];
         let (rng, waits_us) = (Rng::from_u64(seed), Vec::new());
-        Self { now, bytes_per_s: rate(mbit), ends, rng, looked: now, waits_us }
+        Self { now, bytes_per_s: rate(mbit), ends, rng, looked: now, telling: false, waits_us }
+    }
+
+    fn telling(mbit: u32, seed: u64) -> Self {
+        Self { telling: true, ..Self::new(mbit, seed) }
     }
 
     fn offer(&mut self, who: usize, bytes: u64, packet: Packet) {
         let end = &mut self.ends[who];
         if (end.queued + bytes) as f64 > self.bytes_per_s * BUFFER.as_secs_f64() {
-            if matches!(packet, Packet::Data { .. }) {
-                end.capacity.lost(bytes);
+            match packet {
+                Packet::Data { .. } => end.capacity.lost(bytes),
+                // The next acknowledgement says it again.
+                Packet::Acks(acks) => end.acks.extend(acks),
+                Packet::Word(_) => {}
             }
             return;
         }
@@ -112,7 +129,16 @@ impl Link {
             match packet {
                 Packet::Data { sent } => {
                     self.ends[1 - who].delivered += PACKET;
+                    self.ends[who].received += PACKET;
                     self.ends[who].acks.push(sent);
+                }
+                Packet::Word(word) => {
+                    let end = &mut self.ends[who];
+                    // Their clocks have nothing to do with each other.
+                    let now = now + Duration::from_secs(1000 * who as u64);
+                    if let Some(told) = end.soundings.hear(now, word) {
+                        end.capacity.told(self.now, told);
+                    }
                 }
                 Packet::Acks(acks) => {
                     for sent in acks {
@@ -125,9 +151,19 @@ impl Link {
             let acks = std::mem::take(&mut self.ends[who].acks);
             self.offer(who, ACK_BYTES, Packet::Acks(acks));
         }
+        self.tell(who);
         while now >= self.ends[who].from && self.ends[who].capacity.credit(now) >= PACKET {
             self.ends[who].capacity.sent(PACKET);
             self.offer(who, PACKET, Packet::Data { sent: now });
+        }
+    }
+
+    fn tell(&mut self, who: usize) {
+        let end = &mut self.ends[who];
+        let now = self.now + Duration::from_secs(1000 * who as u64);
+        if self.telling && end.soundings.due(now).is_some_and(|due| due <= now) {
+            let word = end.soundings.say(now, end.received);
+            self.offer(who, WORD_BYTES, Packet::Word(word));
         }
     }
 
@@ -137,6 +173,9 @@ impl Link {
         for (who, end) in self.ends.iter_mut().enumerate() {
             end.looked = end.delivered;
             end.capacity.set_both_ways(new[1 - who] * 16 >= new[who]);
+            if new[0].min(new[1]) >= 8 << 10 {
+                end.soundings.set_busy(self.now + Duration::from_secs(1000 * who as u64));
+            }
         }
     }
 
@@ -203,6 +242,56 @@ fn both_directions_follow_a_step_within_a_second() {
         let (got, queue) = link.run(2 * SECOND);
         assert!(got.iter().all(|part| *part >= 0.7), "{mbit} Mbit/s: {got:?}");
         assert!(queue <= Duration::from_millis(15), "{mbit} Mbit/s: {queue:?}");
+    }
+}
+
+#[test]
+fn ends_that_tell_each_other_keep_both_directions_full_and_follow_steps_within_a_second() {
+    for seed in 10..13 {
+        let mut link = Link::telling(100, seed);
+        link.run(3 * SECOND);
+        for mbit in [100, 20, 100] {
+            link.bytes_per_s = rate(mbit);
+            link.run(SECOND);
+            assert!(
+                link.ends.iter().all(|end| end.capacity.depth.is_some()),
+                "seed {seed}: nothing was told"
+            );
+            let (got, queue) = link.run(SECOND);
+            assert!(got.iter().all(|part| *part >= 0.9), "{mbit} Mbit/s, seed {seed}: {got:?}");
+            assert!(queue <= Duration::from_millis(10), "{mbit} Mbit/s, seed {seed}: {queue:?}");
+        }
+    }
+}
+
+#[test]
+fn an_end_that_is_told_no_more_goes_on_by_what_it_sees() {
+    let mut link = Link::telling(100, 20);
+    link.run(3 * SECOND);
+    link.telling = false;
+    link.run(SECOND);
+    assert!(link.ends[0].capacity.depth.is_none());
+    let (got, queue) = link.run(4 * SECOND);
+    assert!(got.iter().all(|part| *part >= 0.75), "{got:?}");
+    assert!(queue <= Duration::from_millis(12), "{queue:?}");
+}
+
+#[test]
+fn a_far_end_that_lies_about_the_queue_costs_only_its_own_link_and_not_all_of_it() {
+    for waited in [Duration::ZERO, Duration::from_secs(3600)] {
+        let mut link = Link::new(100, 21);
+        link.run(3 * SECOND);
+        for nth in 0..200 {
+            let told = Told { waited, at_us: nth * 20_000, received: nth * (u64::MAX / 200) };
+            let now = link.now;
+            link.ends[0].capacity.told(now, told);
+            link.run(Duration::from_millis(20));
+        }
+        let window = link.ends[0].capacity.window();
+        assert!((WINDOW_PACKETS_MIN * PACKET..=Config::default().window_max).contains(&window), "{window}");
+        link.run(3 * SECOND);
+        let (got, _) = link.run(3 * SECOND);
+        assert!(got.iter().all(|part| *part >= 0.6), "{waited:?}: {got:?}");
     }
 }
 

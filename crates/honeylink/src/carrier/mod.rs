@@ -18,6 +18,7 @@ pub(crate) mod relays;
 mod restrained;
 pub mod serial;
 mod slots;
+mod soundings;
 pub(crate) mod tcp;
 mod ticket;
 pub(crate) mod traffic;
@@ -205,6 +206,22 @@ impl Conn {
             Self::Quic(c) => c.read_datagram().await,
             Self::Memory(c) => c.read_datagram().await,
             Self::Tcp(c) => Err(c.closed().await),
+        }
+    }
+
+    /// Takes a datagram of a link connection if it is a word about queues; gives it back otherwise.
+    pub(crate) fn hear(&self, datagram: Bytes) -> Option<Bytes> {
+        match self {
+            Self::Quic(c) => c.hear(datagram),
+            Self::Memory(_) | Self::Tcp(_) => Some(datagram),
+        }
+    }
+
+    /// Tells the peer of a link connection how long its packets wait, while both directions are busy; ends never.
+    pub(crate) async fn tell_depths(&self) {
+        match self {
+            Self::Quic(c) => c.tell_depths().await,
+            Self::Memory(_) | Self::Tcp(_) => std::future::pending().await,
         }
     }
 

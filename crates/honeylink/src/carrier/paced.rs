@@ -14,6 +14,7 @@ use honeylink_core::time::Time;
 use iroh::endpoint::{Controller, ControllerFactory, ControllerMetrics, RttEstimator};
 
 use super::gate::Gate;
+use super::soundings::Depths;
 
 /// Bytes of a packet that are not the application's: at least headers, tag and one frame's head, rounded up. What is
 /// counted as having left is then never more than what did; what is missing is made up for whenever nothing is unsent.
@@ -23,6 +24,8 @@ const PACKET_OVERHEAD_BYTES: u64 = 64;
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// The other direction counts when it carries at least one byte for so many of this one.
 const BACK_COUNTS_FROM: u64 = 16;
+/// Both are busy when each carried so much between two looks: a megabit a second.
+const BUSY_FROM_BYTES: u64 = 8 << 10;
 /// The pace before anything is known of the path: none, up to the first window (RFC 9002, section 7.7). Otherwise the second
 /// half of a hello would follow the first after a tenth of a round trip that nobody has measured yet, and might take
 /// another way.
@@ -44,6 +47,8 @@ pub(super) struct Gauge {
     carries: AtomicU64,
     queue_us: AtomicU64,
     gate: OnceLock<Weak<Gate>>,
+    /// What both ends tell each other about their queues.
+    pub(super) depths: Depths,
 }
 
 impl Gauge {
@@ -57,6 +62,7 @@ impl Gauge {
             carries: AtomicU64::new(0),
             queue_us: AtomicU64::new(0),
             gate: OnceLock::new(),
+            depths: Depths::new(),
         })
     }
 
@@ -136,7 +142,9 @@ impl ControllerFactory for Pacing {
         let config = CapacityConfig { packet_bytes: current_mtu.into(), ..CapacityConfig::default() };
         let gauge = self.gauge.clone();
         let capacity = Capacity::new(gauge.time(now), config);
-        Box::new(Paced { capacity, config, gauge, sent: 0, flow: Flow { since: now, sent: 0, received: 0 } })
+        gauge.depths.forget_way();
+        let flow = Flow { since: now, sent: 0, received: 0 };
+        Box::new(Paced { capacity, config, gauge, sent: 0, flow, told: 0 })
     }
 }
 
@@ -149,6 +157,8 @@ struct Paced {
     /// Bytes sent so far.
     sent: u64,
     flow: Flow,
+    /// Words of the far end that were taken.
+    told: u64,
 }
 
 /// What went either way when it was last looked at.
@@ -169,6 +179,9 @@ impl Paced {
         let (out, back) = (self.sent - self.flow.sent, received - self.flow.received);
         self.flow = Flow { since: now, sent: self.sent, received };
         self.capacity.set_both_ways(back.saturating_mul(BACK_COUNTS_FROM) >= out);
+        if out.min(back) >= BUSY_FROM_BYTES {
+            self.gauge.depths.set_busy();
+        }
     }
 }
 
@@ -195,6 +208,9 @@ impl Controller for Paced {
 
     fn on_end_acks(&mut self, now: Instant, in_flight: u64, app_limited: bool, _: Option<u64>) {
         self.look_both_ways(now);
+        if let Some(told) = self.gauge.depths.told_since(&mut self.told) {
+            self.capacity.told(self.gauge.time(now), told);
+        }
         let could = self.capacity.pacing_bytes_per_s().unwrap_or(0);
         self.gauge.bytes_per_s.store(could, Ordering::Relaxed);
         self.gauge.carries.store(self.capacity.carries_bytes_per_s().unwrap_or(0), Ordering::Relaxed);

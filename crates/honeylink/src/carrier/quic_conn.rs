@@ -73,6 +73,20 @@ impl QuicConn {
         self.inner.read_datagram().await.map_err(|e| lost(&e))
     }
 
+    /// See [`super::Conn::hear`].
+    pub(super) fn hear(&self, datagram: Bytes) -> Option<Bytes> {
+        self.gauge.depths.hear(datagram)
+    }
+
+    /// See [`super::Conn::tell_depths`].
+    pub(super) async fn tell_depths(&self) {
+        let send = |word| {
+            // One that the connection does not take is lost, as datagrams may be.
+            self.send_datagram(word);
+        };
+        self.gauge.depths.tell(|| self.inner.stats().udp_rx.bytes, send).await;
+    }
+
     pub(super) fn datagram_bytes_max(&self) -> usize {
         self.inner.max_datagram_size().unwrap_or(0)
     }

@@ -161,7 +161,11 @@ pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
     let datagrams = async {
         loop {
             match conn.read_datagram().await {
-                Ok(datagram) => deliver_datagram(inner, &conn, &inbound, datagram),
+                Ok(datagram) => {
+                    if let Some(datagram) = conn.hear(datagram) {
+                        deliver_datagram(inner, &conn, &inbound, datagram);
+                    }
+                }
                 Err(lost) => return lost,
             }
         }
@@ -175,6 +179,7 @@ pub(super) async fn serve(inner: &Arc<Inner>, conn: Conn) {
         () = inner.keep_punching(&conn) => ConnLost::ByUs,
         () = inner.watch_silence(&conn) => ConnLost::ByUs,
         () = conn.gate().run(&conn) => ConnLost::ByUs,
+        () = conn.tell_depths() => ConnLost::ByUs,
         () = inner.stop.cancelled() => {
             // The links are still saying goodbye on this connection; it is closed after them.
             tokio::select! {

@@ -10,7 +10,7 @@
 //! rows     the figures
 //! latency  Q1, Q1b, Q1k, Q1s, Q2
 //! shares   Q3, Q4
-//! steps    Q6
+//! steps    Q6, Q6b
 //! speed    Q5, T1, T2, T3
 //! ```
 

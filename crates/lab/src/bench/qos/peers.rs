@@ -185,18 +185,19 @@ impl Connected {
         }
     }
 
-    /// Runs a load for as long as its pings take. `meanwhile` runs on this thread once it is warm.
+    /// Runs a load for as long as its pings take. `meanwhile` runs on this thread once it is warm, and sees what arrives there
+    /// and here.
     pub(crate) fn run(
         &self,
         devices: &Devices,
         load: &Load,
-        meanwhile: impl FnOnce(&load::Counts, Instant) -> Result<(), Trouble>,
+        meanwhile: impl FnOnce(&[load::Counts; 2], Instant) -> Result<(), Trouble>,
     ) -> Result<Outcome, Trouble> {
-        let arrived = load::counts(load.bulk.len());
-        let back = load::counts(load.bulk.len());
+        let counts = [load::counts(load.bulk.len()), load::counts(load.bulk.len())];
+        let [arrived, back] = &counts;
         let stop = Arc::new(AtomicBool::new(false));
         let mut serving = vec![devices.there.spawn(self.there.clone().serve(arrived.clone()))];
-        serving.push(devices.here.spawn(self.here.clone().serve(back)));
+        serving.push(devices.here.spawn(self.here.clone().serve(back.clone())));
         let mut sending = Vec::new();
         for (index, options) in (0..).zip(load.bulk.iter().copied()) {
             sending.push(spawn_bulk(&devices.here, &self.here, options, index, &stop));
@@ -207,7 +208,7 @@ impl Connected {
         std::thread::sleep(WARM_UP);
         let before: Vec<u64> = arrived.iter().map(|count| count.load(Ordering::Relaxed)).collect();
         let started = Instant::now();
-        let pinged = self.pinged(devices, load, || meanwhile(&arrived, started));
+        let pinged = self.pinged(devices, load, || meanwhile(&counts, started));
         let seconds = started.elapsed().as_secs_f64();
         let bytes = arrived.iter().zip(before).map(|(now, before)| now.load(Ordering::Relaxed) - before);
         let bytes = bytes.collect();

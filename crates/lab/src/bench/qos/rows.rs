@@ -99,7 +99,15 @@ pub(crate) const FIGURES: &[Figure] = &[
         unit: "s",
         peer: None,
         bar: Bar::AtMost(1.0),
-        measure: steps::steps,
+        measure: |scale| steps::steps(scale, false),
+    },
+    Figure {
+        id: "Q6b",
+        what: "the same with 99 streams each way, in both directions",
+        unit: "s",
+        peer: None,
+        bar: Bar::AtMost(1.0),
+        measure: |scale| steps::steps(scale, true),
     },
     Figure {
         id: "T1",
@@ -154,7 +162,7 @@ pub(crate) fn once(
     who: Who,
     devices: &Devices,
     load: &Load,
-    meanwhile: impl FnOnce(&Counts, Instant) -> Result<(), Trouble>,
+    meanwhile: impl FnOnce(&[Counts; 2], Instant) -> Result<(), Trouble>,
 ) -> Result<Outcome, Trouble> {
     let connected = connect(who, devices)?;
     let outcome = connected.run(devices, load, meanwhile);
