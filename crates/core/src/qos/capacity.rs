@@ -278,7 +278,7 @@ impl Capacity {
             // a sender with little to say delivered lately may be next to nothing, and must not silence it for seconds.
             return Some(self.rate().max(self.floor() * 1e6 / rtt) as u64);
         }
-        Some((self.window * 1.25 * 1e6 / rtt) as u64)
+        Some((self.window.max(self.floor()) * 1.25 * 1e6 / rtt) as u64)
     }
 
     /// Bytes that may be sent now: limited by the window, and spread over the round trip.
@@ -424,7 +424,9 @@ impl Capacity {
             Mode::Contend => self.contend(queue < target_us, loss),
             Mode::Start | Mode::Steady => {
                 self.steer(wanted, loss, queue > target_us / 2.0, unused);
-                self.watch_for_others(now, queue > 2.0 * target_us, bare);
+                // On a slow link the smallest window itself is a queue of that length.
+                let smallest_us = self.floor() * 1e6 / self.rate().max(1.0);
+                self.watch_for_others(now, queue > 2.0 * target_us + smallest_us, bare);
             }
             Mode::Cruise => {}
         }
@@ -439,7 +441,9 @@ impl Capacity {
             (self.mode, self.drained) = (Mode::Drain, now);
             self.window = bare * 0.75;
         }
-        self.window = self.window.clamp(self.floor(), self.config.window_max as f64);
+        // On a slow link the smallest window would hide the base for ever, and be taken for it when that is forgotten.
+        let least = if self.mode == Mode::Drain { self.floor() / 2.0 } else { self.floor() };
+        self.window = self.window.clamp(least, self.config.window_max as f64);
     }
 
     fn steer(&mut self, wanted: f64, loss: f64, queued: bool, unused: bool) {

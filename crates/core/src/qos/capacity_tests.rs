@@ -168,6 +168,19 @@ fn a_steady_link_is_full_and_its_queue_short_whatever_the_buffer() {
 }
 
 #[test]
+fn on_a_slow_link_the_queue_of_the_smallest_window_is_nobody_elses_and_not_the_way_itself() {
+    for (mbit, queue_ms) in [(10.0, 12), (3.0, 25)] {
+        let mut link = Bottleneck::new(mbit, 200.0, 1);
+        link.join();
+        link.run(3 * SECOND);
+        let got = link.run(40 * SECOND)[0];
+        assert!(got >= 0.95, "{mbit} Mbit/s: {got}");
+        let queue = link.worst_queue;
+        assert!(queue <= Duration::from_millis(queue_ms), "{mbit} Mbit/s: {queue:?}");
+    }
+}
+
+#[test]
 fn a_step_from_100_to_20_to_100_is_followed_within_a_second() {
     for (buffer_ms, rtt_ms) in [(10.0, 1), (100.0, 1), (100.0, 20), (100.0, 40)] {
         let mut link = Bottleneck::new(100.0, buffer_ms, rtt_ms);
