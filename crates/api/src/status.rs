@@ -30,6 +30,9 @@ pub struct Status {
     pub home: String,
     /// How far the node reaches: `loopback`, `lan` or `wide`.
     pub reach: String,
+    /// What idle links are kept for (`node.power`): `mains` or `battery`; empty in answers of older nodes.
+    #[serde(default)]
+    pub power: String,
     /// The relays through which this device is reached; empty without a wide reach.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub relays: Vec<RelayStatus>,

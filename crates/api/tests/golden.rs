@@ -41,6 +41,7 @@ fn status_has_the_promised_names() {
         uptime_s: 60,
         home: "/home/a/.local/share/honeylink".into(),
         reach: "wide".into(),
+        power: "mains".into(),
         dht: None,
         peer_relay: None,
         relays: vec![RelayStatus {
@@ -81,7 +82,7 @@ fn status_has_the_promised_names() {
         concat!(
             r#"{"id":"ab","name":"studio","type":"laptop","version":"0.1.0","api":1,"listen":["192.0.2.7:7843"],"#,
             r#""mode":"daemon","phase":"running","pid":7,"uptime_s":60,"home":"/home/a/.local/share/honeylink","#,
-            r#""reach":"wide","relays":[{"relay":"https://192.0.2.7:8443#00112233445566778899aabbccddeeff","home":true,"#,
+            r#""reach":"wide","power":"mains","relays":[{"relay":"https://192.0.2.7:8443#00112233445566778899aabbccddeeff","home":true,"#,
             r#""connected":false,"problem":"it shows another key"}],"peers":1,"nearby":2,"transfers":0,"#,
             r#""mesh":{"neighbours":2,"destinations":3,"messages":1,"radios":1,"radios_up":0},"#,
             r#""streams":{"reserved_bytes_per_s":0,"datagrams_repaired":0,"datagrams_lost":0,"classes":[{"class":"bulk","#,

@@ -75,6 +75,10 @@ pub(super) fn describe(status: &Status) -> Vec<String> {
         format!("mesh     {}", status.mesh.as_ref().map_or_else(|| "off".to_owned(), mesh)),
         format!("home     {}", status.home),
     ]);
+    if status.power == "battery" {
+        let links = "links    kept for a battery: up to 15 s to notice a way that died (node.power)";
+        lines.push(links.to_owned());
+    }
     lines.extend(status.nat.as_ref().map(nat));
     lines.extend(status.dht.as_ref().map(dht));
     lines.extend(describe_streams(&status.streams).iter().map(|line| format!("streams  {line}")));

@@ -21,6 +21,7 @@ mod tests;
 use std::path::PathBuf;
 
 use honeylink::nat::{InvalidObserver, NatOptions, ObserverAt};
+use honeylink::paths::Power;
 use serde::{Deserialize, Serialize};
 
 pub(crate) use edit::{EditError, set, unset};
@@ -56,6 +57,7 @@ pub(crate) struct Node {
     pub(crate) relays: Vec<String>,
     pub(crate) relay_only: bool,
     pub(crate) relay_peers: Vec<String>,
+    pub(crate) power: String,
     pub(crate) dht: bool,
     pub(crate) dht_entries: Vec<String>,
     pub(crate) preset: String,
@@ -71,10 +73,18 @@ impl Default for Node {
             relays: Vec::new(),
             relay_only: false,
             relay_peers: Vec::new(),
+            power: Power::Mains.as_str().to_owned(),
             dht: false,
             dht_entries: Vec::new(),
             preset: "none".to_owned(),
         }
+    }
+}
+
+impl Node {
+    /// What the node is told; the schema knows no third word.
+    pub(crate) fn power(&self) -> Power {
+        if self.power == Power::Battery.as_str() { Power::Battery } else { Power::Mains }
     }
 }
 

@@ -108,6 +108,12 @@ pub(crate) const KEYS: &[Key] = &[
                 `relay`. A connection is kept to each. Used only with `node.reach = \"wide\"`.",
     },
     Key {
+        name: "node.power",
+        kind: Kind::Choice(&["mains", "battery"]),
+        about: "What idle links are kept for. `mains`: a way that dies is noticed in a second or a few. `battery`: a packet \
+                in 4.5 seconds, and it takes up to 15 to notice. The device that asks more often decides for both.",
+    },
+    Key {
         name: "node.dht",
         kind: Kind::Flag,
         about: "Whether paired devices, and codes, are found across the internet by the DHT of BitTorrent, and this device \

@@ -34,7 +34,7 @@ fn a_mistyped_key_is_an_error_with_file_line_and_the_right_word() {
     assert_eq!(
         problems("# mine\n[node]\nreach = \"lan\"\nnmae = \"x\"\n"),
         [
-            "config.toml:4: unknown key \"nmae\" in [node]; did you mean \"name\"?; keys there are name, type, port, reach, relays, relay_only, relay_peers, dht, dht_entries, preset"
+            "config.toml:4: unknown key \"nmae\" in [node]; did you mean \"name\"?; keys there are name, type, port, reach, relays, relay_only, relay_peers, power, dht, dht_entries, preset"
         ]
     );
 }
@@ -62,7 +62,7 @@ fn unknown_sections_wrong_places_and_broken_toml_are_errors() {
     assert_eq!(
         problems("[node]\nlevel = \"info\"\n"),
         [
-            "config.toml:2: unknown key \"level\" in [node]; it belongs in [log]; keys there are name, type, port, reach, relays, relay_only, relay_peers, dht, dht_entries, preset"
+            "config.toml:2: unknown key \"level\" in [node]; it belongs in [log]; keys there are name, type, port, reach, relays, relay_only, relay_peers, power, dht, dht_entries, preset"
         ]
     );
     assert_eq!(problems("node = 3\n"), ["config.toml:1: node is a section: write [node] and its keys below"]);
@@ -108,7 +108,7 @@ fn a_mistyped_variable_or_flag_is_an_error() {
             "HONEYLINK_NODE_NAEM: this variable sets nothing; did you mean \"HONEYLINK_NODE_NAME\"?; \
              `honeylink config show --origin` lists all keys",
             "HONEYLINK_NODE_PORT: node.port = \"x\" is not allowed; it must be a whole number from 0 to 65535",
-            "--set: unknown key \"prot\" in [node]; did you mean \"port\"?; keys there are name, type, port, reach, relays, relay_only, relay_peers, dht, dht_entries, preset",
+            "--set: unknown key \"prot\" in [node]; did you mean \"port\"?; keys there are name, type, port, reach, relays, relay_only, relay_peers, power, dht, dht_entries, preset",
             "--set: \"port\" must be section.key=value, as in --set node.name=studio",
         ]
     );

@@ -103,6 +103,7 @@ async fn build(home: &HomeLayout, config: &Config, mode: Mode) -> Result<Node, F
         .relays(relays(&config.node.relays)?)
         .relay_only(config.node.relay_only)
         .relay_peers(&config.node.relay_peers)
+        .power(config.node.power())
         .message_bytes_max(config.session.message_bytes_max)
         .suspended_max(Duration::from_secs(config.session.suspended_max_s));
     if config.node.dht {

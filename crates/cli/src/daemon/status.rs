@@ -34,6 +34,7 @@ pub(super) async fn status(State(daemon): State<Arc<Daemon>>) -> Answer<Status> 
         uptime_s: daemon.started.elapsed().as_secs(),
         home: daemon.home.dir().display().to_string(),
         reach: node.reach().as_str().to_owned(),
+        power: node.power().as_str().to_owned(),
         relays: node.relays().into_iter().map(relay).collect(),
         peer_relay: peer_relay(node),
         peers: trusted.count(),

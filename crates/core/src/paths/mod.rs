@@ -5,6 +5,7 @@
 //! cost and gained, and says in words why the way in use is the one, and what stands in the way of a better one.
 
 mod candidates;
+mod pace;
 mod reason;
 mod restraint;
 mod silence;
@@ -16,6 +17,7 @@ use core::time::Duration;
 use std::collections::VecDeque;
 
 pub use self::candidates::Candidates;
+pub use self::pace::{Pace, Power};
 pub use self::reason::{Hindrance, Reason};
 pub use self::restraint::{Restraint, UNANSWERED_MAX};
 pub use self::silence::{LOOK_LATE, Silence};

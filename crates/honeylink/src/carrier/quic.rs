@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use honeylink_core::identity::{DeviceId, SecretKey};
 use honeylink_core::limits::STREAMS_PER_PEER_MAX;
+use honeylink_core::paths::{Pace, Power};
 use honeylink_core::wire::relay::RelayAddr;
 use iroh::endpoint::{
     BindOpts, ConnectOptions, Connection, IdleTimeout, IncomingAddr, QuicTransportConfig, VarInt, presets,
@@ -25,7 +26,7 @@ use super::quic_meter::Meter;
 use super::relays::{RelayState, Relays};
 use super::restrained::WithRestraint;
 use super::slots::{Slots, Source};
-use super::{ALPN_FERRY, ConnLost};
+use super::{ALPN_FERRY, ConnLost, Side};
 use crate::discovery::interfaces;
 use crate::node::{Reach, Traffic};
 #[cfg(feature = "testing")]
@@ -33,21 +34,6 @@ use crate::testing::network::QuicWire;
 
 /// Dialling one device takes at most this long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Silence after which a connection counts as lost. It is what a link waits before it dials again when the other device
-/// lost power or was killed, so shorter than QUIC's usual 30 s; long enough for a machine that is busy to answer late.
-const IDLE_MAX: Duration = Duration::from_secs(6);
-/// How often a connection on which nothing happens is shown to be alive. Three may go missing within [`IDLE_MAX`]. There
-/// are connections only to devices that somebody holds a link to, and to those around if the node has a mesh: without one
-/// an idle node sends none.
-const KEEP_ALIVE_EVERY: Duration = Duration::from_millis(1500);
-/// With a wide reach a connection has a relay to fall back on, or an address behind another router. One way of it that is
-/// silent for this long is given up for another; the last one never is, [`IDLE_MAX`] is for that. It bounds what an
-/// application notices of a way that dies without a word.
-const WAY_IDLE_MAX: Duration = Duration::from_millis(1000);
-/// How often each way of such a connection is shown to be alive: both sides do, so that six packets must be lost in a row
-/// before a good way is given up.
-const WAY_KEEP_ALIVE_EVERY: Duration = Duration::from_millis(320);
-
 /// Bytes of datagrams that wait in one connection; the oldest are dropped for more. It is QUIC's own default, said here
 /// because others look how much of it is used.
 pub(super) const DATAGRAMS_WAITING_BYTES_MAX: usize = 1 << 20;
@@ -116,6 +102,7 @@ pub(crate) struct Sockets<'a> {
     pub(crate) relays: &'a [RelayAddr],
     /// No socket of its own.
     pub(crate) relay_only: bool,
+    pub(crate) power: Power,
 }
 
 /// A bound endpoint.
@@ -123,6 +110,7 @@ pub(crate) struct Sockets<'a> {
 pub(crate) struct QuicCarrier {
     endpoint: Endpoint,
     reach: Reach,
+    power: Power,
     meter: Meter,
     alpns: Vec<Vec<u8>>,
     slots: Slots,
@@ -150,7 +138,7 @@ impl Naming {
 
 impl QuicCarrier {
     pub(crate) async fn bind(key: &SecretKey, sockets: Sockets<'_>) -> Result<Self, BindError> {
-        let Sockets { reach, port, alpns, relay_only, .. } = sockets;
+        let Sockets { reach, port, alpns, relay_only, power, .. } = sockets;
         let refused = |reason: String| BindError::Socket { port, reason };
         let mut builder = offline(key, alpns.clone())?;
         let (holes, relays) =
@@ -180,6 +168,7 @@ impl QuicCarrier {
         Ok(Self {
             endpoint,
             reach,
+            power,
             meter: Meter::default(),
             alpns,
             slots: Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX),
@@ -207,8 +196,9 @@ impl QuicCarrier {
         let endpoint = endpoint.map_err(|e| BindError::Socket { port: 0, reason: format!("{e:#}") })?;
         let slots = Slots::new(HANDSHAKES_MAX, HANDSHAKES_PER_SOURCE_MAX);
         let (reach, meter, holes) = (Reach::Wide, Meter::default(), Holes::default());
+        let power = Power::Mains;
         let relays = Relays::new(&[]);
-        Ok(Self { endpoint, reach, meter, alpns, slots, holes, ferries, relays, wire: Some(wire) })
+        Ok(Self { endpoint, reach, power, meter, alpns, slots, holes, ferries, relays, wire: Some(wire) })
     }
 
     /// Whether devices are found by their key alone.
@@ -279,7 +269,8 @@ impl QuicCarrier {
 
     async fn dial(&self, target: EndpointAddr, alpn: &[u8]) -> Result<QuicConn, ConnLost> {
         let gauge = Gauge::new();
-        let options = ConnectOptions::new().with_transport_config(transport_config(&gauge, self.reach));
+        let options =
+            ConnectOptions::new().with_transport_config(self.transport_config(&gauge, Side::Dialer));
         let connecting = async {
             let connecting = self.endpoint.connect_with_opts(target, alpn, options).await;
             let connecting = connecting.map_err(|e| ConnLost::Transport(format!("{e:#}")))?;
@@ -325,7 +316,7 @@ impl QuicCarrier {
         let urls = self.relays.own().iter().filter_map(|relay| self.relays.url(relay));
         let target = EndpointAddr::from_parts(nobody, urls.map(iroh::TransportAddr::Relay));
         let options =
-            ConnectOptions::new().with_transport_config(transport_config(&Gauge::new(), self.reach));
+            ConnectOptions::new().with_transport_config(self.transport_config(&Gauge::new(), Side::Dialer));
         let calling = async {
             if let Ok(connecting) = self.endpoint.connect_with_opts(target, ALPN_NOBODY, options).await {
                 // It ends by the timeout.
@@ -376,7 +367,8 @@ impl QuicCarrier {
         let carrier = self.clone();
         let gauge = Gauge::new();
         let config = self.endpoint.create_server_config_builder(self.alpns.clone());
-        let config = Arc::new(config.set_transport_config(transport_config(&gauge, self.reach)).build());
+        let config =
+            Arc::new(config.set_transport_config(self.transport_config(&gauge, Side::Acceptor)).build());
         let hole = hole_of(&incoming.remote_addr());
         let ferried = ferry_of(&incoming.remote_addr());
         Some(async move {
@@ -436,6 +428,16 @@ impl QuicCarrier {
         }
     }
 
+    /// What an idle link is kept for.
+    pub(crate) fn power(&self) -> Power {
+        self.power
+    }
+
+    fn transport_config(&self, gauge: &Arc<Gauge>, side: Side) -> QuicTransportConfig {
+        let dialled = side == Side::Dialer;
+        transport_config(gauge, Pace::of(self.power, self.reach == Reach::Wide, dialled))
+    }
+
     fn counted(&self, conn: Connection, gauge: Arc<Gauge>) -> Option<QuicConn> {
         self.meter.follow(&conn);
         QuicConn::new(conn, gauge, self.holes.clone(), self.ferries.clone())
@@ -474,7 +476,7 @@ pub(super) fn offline(key: &SecretKey, alpns: Vec<Vec<u8>>) -> Result<iroh::endp
         .secret_key(iroh::SecretKey::from_bytes(&key.to_bytes()))
         .relay_mode(RelayMode::Disabled)
         .alpns(alpns)
-        .transport_config(transport_config(&Gauge::new(), Reach::Lan))
+        .transport_config(transport_config(&Gauge::new(), Pace::of(Power::Mains, false, false)))
         .clear_ip_transports())
 }
 
@@ -558,12 +560,7 @@ fn free_port(reach: Reach) -> Result<u16, BindError> {
 }
 
 /// QUIC parameters of one connection, each with its reason.
-fn transport_config(gauge: &Arc<Gauge>, reach: Reach) -> QuicTransportConfig {
-    let (way_idle, way_alive) = match reach {
-        Reach::Wide => (WAY_IDLE_MAX, WAY_KEEP_ALIVE_EVERY),
-        // On one network there is mostly one way, and nothing is gained by asking often whether it is there.
-        Reach::Loopback | Reach::Lan => (IDLE_MAX, KEEP_ALIVE_EVERY),
-    };
+fn transport_config(gauge: &Arc<Gauge>, pace: Pace) -> QuicTransportConfig {
     QuicTransportConfig::builder()
         // The bottleneck's queue stays short, or priorities would end where it begins; and little is sent into a silence.
         .congestion_controller_factory(Arc::new(WithRestraint(Arc::new(Pacing { gauge: gauge.clone() }))))
@@ -572,10 +569,10 @@ fn transport_config(gauge: &Arc<Gauge>, reach: Reach) -> QuicTransportConfig {
         .datagram_send_buffer_size(DATAGRAMS_WAITING_BYTES_MAX)
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         // The conversion fails only beyond 2^62 ms.
-        .max_idle_timeout(IdleTimeout::try_from(IDLE_MAX).ok())
-        .default_path_max_idle_timeout(way_idle)
-        .keep_alive_interval(KEEP_ALIVE_EVERY)
-        .default_path_keep_alive_interval(way_alive)
+        .max_idle_timeout(IdleTimeout::try_from(pace.idle_max).ok())
+        .default_path_max_idle_timeout(pace.way_idle_max)
+        .keep_alive_interval(pace.alive_every)
+        .default_path_keep_alive_interval(pace.way_alive_every)
         .build()
 }
 

@@ -12,7 +12,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 async fn carrier(seed: u64) -> QuicCarrier {
     let key = SecretKey::from_u64(seed);
     let alpns = vec![ALPN_LINK.to_vec()];
-    let sockets = Sockets { reach: Reach::Loopback, port: 0, alpns, relays: &[], relay_only: false };
+    let sockets = Sockets {
+        reach: Reach::Loopback,
+        port: 0,
+        alpns,
+        relays: &[],
+        relay_only: false,
+        power: Power::Mains,
+    };
     QuicCarrier::bind(&key, sockets).await.unwrap()
 }
 

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use honeylink_core::identity::{DeviceId, SecretKey};
-use honeylink_core::paths::Silence;
+use honeylink_core::paths::{Power, Silence};
 
 use super::nat::is_passed_on;
 use super::{Carriers, Inner};
@@ -42,7 +42,8 @@ impl Inner {
     /// as long as the connection lives.
     pub(super) async fn watch_silence(self: &Arc<Self>, conn: &Conn) {
         let quic = match &self.carriers {
-            Carriers::Quic(quic) if quic.relays_matter() => quic,
+            // Who asks seldom hears seldom: that silence says nothing.
+            Carriers::Quic(quic) if quic.relays_matter() && quic.power() == Power::Mains => quic,
             Carriers::Quic(_) | Carriers::Memory(_) => return std::future::pending().await,
         };
         let peer = conn.peer();
