@@ -10,6 +10,7 @@
 //! world      routers, NATs, devices, relays out of namespaces (crate patchbay)
 //! line       delay and loss, without netem
 //! process    programs in there
+//! ferry      a third device that relays for the two
 //! observers  who tells devices how their routers show them
 //! subject    the product and the control
 //! watch      what an application sees
@@ -18,6 +19,8 @@
 //! report     rows, the matrix, JSON and Markdown
 //! ```
 
+#[cfg(target_os = "linux")]
+mod ferry;
 #[cfg(target_os = "linux")]
 mod line;
 #[cfg(target_os = "linux")]

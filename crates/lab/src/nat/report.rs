@@ -16,6 +16,8 @@ const DOCS_END: &str = "<!-- lab:end -->";
 /// The scenarios whose figures are rows of their own.
 const MATRIX: &str = "matrix";
 const LOSSY: &str = "lossy";
+/// A third device carries, from the beginning or when the relay died.
+const FERRIED: [&str; 2] = ["common-peer", "common-peer-relay"];
 /// Kinds of the matrix, as its table names them.
 const KINDS: [Kind; 4] = [Kind::Public, Kind::Open, Kind::Home, Kind::Corporate];
 
@@ -37,6 +39,9 @@ enum Sum {
     Total,
     /// Promises broken over the lossy line, whatever the times.
     Broken,
+    /// The 95th percentile where a third device carries, and promises broken there.
+    FerriedP95,
+    FerriedBroken,
 }
 
 struct RowPlan {
@@ -49,7 +54,7 @@ struct RowPlan {
     bar: f64,
 }
 
-const ROWS: [RowPlan; 11] = [
+const ROWS: [RowPlan; 14] = [
     RowPlan::new("N1", "pairs of NATs connected", "of 16", Figure::Connected, Sum::Pairs, 16.0),
     RowPlan::new("N2", "pairs of NATs direct", "of 16", Figure::Direct, Sum::Pairs, 15.0),
     RowPlan::new("N3", "hard NATs direct within 5 s", "of runs", Figure::FirstDirectMs, Sum::HardShare, 0.95),
@@ -61,6 +66,9 @@ const ROWS: [RowPlan; 11] = [
     RowPlan::new("N9", "gap of a move to another router", "ms", Figure::HandoffMs, Sum::P95, 1500.0),
     RowPlan::new("N10", "gap when the relay dies", "ms", Figure::RelayDeathMs, Sum::P95, 3000.0),
     RowPlan::new("N11", "promises broken on the lossy line", "promises", Figure::Damage, Sum::Broken, 0.0),
+    RowPlan::new("N12", "first message over a common peer", "ms", Figure::FirstMs, Sum::FerriedP95, 3000.0),
+    RowPlan::new("N13", "gap when the only relay dies", "ms", Figure::RelayDeathMs, Sum::FerriedP95, 3000.0),
+    RowPlan::new("N14", "promises broken there", "promises", Figure::Damage, Sum::FerriedBroken, 0.0),
 ];
 
 impl RowPlan {
@@ -90,16 +98,25 @@ impl RowPlan {
     /// The row's samples of one subject.
     fn samples<'a>(&self, all: &'a [Sample], who: Who) -> Vec<&'a Sample> {
         let hard = |sample: &Sample| matches!(&*sample.variant, "Home - Corporate" | "Corporate - Home");
+        let ferried = |sample: &Sample| FERRIED.contains(&&*sample.scenario);
+        let ours = matches!(self.sum, Sum::FerriedP95 | Sum::FerriedBroken);
         all.iter()
-            .filter(|sample| sample.who == who)
+            .filter(|sample| sample.who == who && ferried(sample) == ours)
             .filter(|sample| match self.sum {
                 Sum::Pairs => sample.figure == self.figure && sample.scenario == MATRIX,
                 Sum::HardShare => sample.figure == self.figure && sample.scenario == MATRIX && hard(sample),
                 Sum::EasyP95 => sample.figure == self.figure && sample.scenario != LOSSY && !hard(sample),
                 Sum::P95 | Sum::Total => sample.figure == self.figure && sample.scenario != LOSSY,
                 Sum::Broken => sample.scenario == LOSSY,
+                Sum::FerriedP95 => sample.figure == self.figure && self.is_ferrys(sample),
+                Sum::FerriedBroken => true,
             })
             .collect()
+    }
+
+    /// Whether it is the third device's doing: with a relay, the first message goes over that.
+    fn is_ferrys(&self, sample: &Sample) -> bool {
+        self.figure != Figure::FirstMs || FERRIED.first().is_some_and(|alone| *alone == sample.scenario)
     }
 
     /// `None` if nothing was measured.
@@ -119,11 +136,11 @@ impl RowPlan {
                 let soon = samples.iter().filter(|sample| sample.value.is_some_and(|ms| ms <= SOON_MS));
                 soon.count() as f64 / samples.len() as f64
             }
-            Sum::P95 | Sum::EasyP95 => {
+            Sum::P95 | Sum::EasyP95 | Sum::FerriedP95 => {
                 p95(samples.iter().map(|sample| sample.value.unwrap_or(f64::INFINITY)).collect())
             }
             Sum::Total => samples.iter().filter_map(|sample| sample.value).sum(),
-            Sum::Broken => samples.iter().filter(|sample| broken(sample)).count() as f64,
+            Sum::Broken | Sum::FerriedBroken => samples.iter().filter(|sample| broken(sample)).count() as f64,
         })
     }
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 use crate::Trouble;
+use crate::ferry;
 use crate::observers::Observers;
 use crate::scenario::{Rung, Scenario, Step};
 use crate::subject::{Programs, Relays, Subject, Who};
@@ -80,9 +81,21 @@ pub(crate) async fn run(
     let mut relays = Relays::start(&world, programs, folder).await?;
     let observers = Observers::start(&world, programs, folder).await?;
     let [ann, bert] = scenario.devices.as_slice() else { return Err("needs two devices".into()) };
-    let names = [ann.name.clone(), bert.name.clone()];
-    let product = Subject::product(programs, &names, &[(0, 1)], &relays.at, &observers, folder).await?;
-    let mut subjects = [Subject::control(programs, &names, &relays.at), product];
+    let mut names = vec![ann.name.clone(), bert.name.clone()];
+    let mut pairs = vec![(0, 1)];
+    if let Some(third) = &scenario.ferry {
+        names.push(third.clone());
+        pairs.extend([(0, 2), (1, 2)]);
+    }
+    let mut product = Subject::product(programs, &names, &pairs, &relays.at, &observers, folder).await?;
+    if let Some(third) = &scenario.ferry {
+        product.board(third, ferry::address(&world, third)?).await?;
+    }
+    let mut subjects = vec![product];
+    // Without a relay plain iroh knows no way to begin with.
+    if scenario.relays > 0 {
+        subjects.insert(0, Subject::control(programs, &names, &relays.at));
+    }
     for subject in &mut subjects {
         subject.start(&world).await?;
     }
@@ -143,6 +156,7 @@ impl Running<'_> {
                 self.world.replug(device, to).await?;
                 self.gaps(Figure::HandoffMs, at, *within_s, &all).await;
             }
+            Step::Ferried { within_s } => self.ferried(*within_s).await,
             Step::KillRelay { silent, within_s } => self.kill_relay(*silent, *within_s).await?,
             Step::Wait { seconds } => tokio::time::sleep(Duration::from_secs(*seconds)).await,
         }
@@ -198,6 +212,24 @@ impl Running<'_> {
             let Some(first) = watch.until(watch.began(), Duration::ZERO, |_| true).await else { continue };
             let gap = millis(watch.gap(first.at));
             self.outcome.samples.push(self.sample(*who, Figure::MigrationGapMs, Some(gap)));
+        }
+    }
+
+    /// Waits until the product's way leads over the third device.
+    async fn ferried(&mut self, within_s: u64) {
+        let by = format!("by {}", self.scenario.ferry.as_deref().unwrap_or_default());
+        let until = Instant::now() + Duration::from_secs(within_s);
+        for (_, watch) in self.pairs.iter().filter(|(who, _)| *who == Who::Honeylink) {
+            let mut from = watch.began();
+            while watch.address() != by {
+                let left = until.saturating_duration_since(Instant::now());
+                let Some(answer) = watch.until(from, left, |_| true).await else {
+                    let why = format!("not {by} within {within_s} s but at `{}`", watch.address());
+                    self.outcome.unmet.push(why);
+                    break;
+                };
+                from = answer.at;
+            }
         }
     }
 

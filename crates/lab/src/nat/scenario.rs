@@ -149,6 +149,11 @@ pub(crate) enum Step {
         #[serde(default = "outage")]
         within_s: u64,
     },
+    /// Waits until the third device carries for the two.
+    Ferried {
+        #[serde(default = "patience")]
+        within_s: u64,
+    },
     /// Lets time go by.
     Wait { seconds: u64 },
 }
@@ -179,6 +184,8 @@ pub(crate) struct Scenario {
     /// Devices on the internet that tell the two how their routers show them (`nat.observe`).
     #[serde(default)]
     pub(crate) observers: usize,
+    /// The name of a device on the internet that is paired with both and relays for them (`node.relay_peers`).
+    pub(crate) ferry: Option<String>,
     #[serde(default)]
     pub(crate) line: Line,
     #[serde(default)]
@@ -258,6 +265,9 @@ impl Scenario {
         }
         for device in &self.devices {
             self.check_place(&device.behind)?;
+        }
+        if self.ferry.is_none() && self.steps.iter().any(|step| matches!(step, Step::Ferried { .. })) {
+            return Err("a step waits for a third device, and `ferry` names none".to_owned());
         }
         for step in &self.steps {
             if let Step::Replug { device, to, .. } = step {
@@ -344,6 +354,8 @@ mod tests {
         assert!(said(&format!("speed = 1\n{DEVICES}")).contains("speed"));
         let lost = format!("{DEVICES}[[steps]]\ndo = \"replug\"\ndevice = \"carl\"\nto = \"cafe\"\n");
         assert!(said(&lost).contains("`carl`"));
+        let alone = format!("{DEVICES}[[steps]]\ndo = \"ferried\"\n");
+        assert!(said(&alone).contains("`ferry` names none"));
         let hung = format!("[[networks]]\nname = \"a\"\nkind = \"Home\"\nbehind = \"b\"\n{DEVICES}");
         assert!(said(&hung).contains("`b`"));
     }

@@ -1,6 +1,7 @@
 //! Who is measured: the product as people run it, and beside it a plain iroh endpoint in the same namespaces.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use serde_json::Value;
 use tokio::process::Command;
 
 use crate::Trouble;
+use crate::ferry;
 use crate::observers::Observers;
 use crate::process::Process;
 use crate::watch::Watch;
@@ -57,6 +59,8 @@ pub(crate) struct Subject {
     running: BTreeMap<String, Process>,
     /// The devices in the scenario's order; the first one calls.
     names: Vec<String>,
+    /// The third device, if it relays for the first two.
+    third: Option<String>,
 }
 
 impl Subject {
@@ -71,6 +75,7 @@ impl Subject {
             log: String::new(),
             running: BTreeMap::new(),
             names: names.to_vec(),
+            third: None,
         }
     }
 
@@ -96,7 +101,16 @@ impl Subject {
             log: programs.log.clone(),
             running: BTreeMap::new(),
             names: names.to_vec(),
+            third: None,
         })
+    }
+
+    /// Lets one device relay for all others, which know it at this address.
+    pub(crate) async fn board(&mut self, third: &str, at: SocketAddr) -> Result<(), Trouble> {
+        let guests = self.homes.iter().filter(|(name, _)| *name != third).map(|(_, home)| home.as_path());
+        ferry::board(self.home(third)?, guests, at).await?;
+        self.third = Some(third.to_owned());
+        Ok(())
     }
 
     /// Starts what answers, and on the product's side also what calls.
@@ -130,13 +144,18 @@ impl Subject {
     pub(crate) async fn up(&mut self, world: &World, name: &str) -> Result<(), Trouble> {
         let mut command = self.honeylink(name);
         let relays = serde_json::to_string(&self.relays)?;
-        let settings = [
+        let mut settings = vec![
             format!("node.name={name}"),
             "node.reach=wide".to_owned(),
             format!("node.relays={relays}"),
             format!("nat.observers={}", self.observers),
             format!("log.level={}", self.log),
         ];
+        match &self.third {
+            Some(third) if third == name => settings.push(format!("node.port={}", ferry::PORT)),
+            Some(third) => settings.push(format!("node.relay_peers={}", serde_json::to_string(&[third])?)),
+            None => {}
+        }
         for setting in settings {
             command.args(["--set", &setting]);
         }

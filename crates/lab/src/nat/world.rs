@@ -3,7 +3,7 @@
 //! ```text
 //!   ann --- router(s) ---+
 //!                        +--- the internet --- router "dc" --- relay-0, relay-1
-//!  bert --- router(s) ---+                          +--- observer-0, observer-1
+//!  bert --- router(s) ---+                          +--- observer-0, observer-1, a third device
 //! ```
 //!
 //! Nothing of it has a name outside: the namespaces are gone when the lab's process is, whatever ended it.
@@ -67,6 +67,10 @@ impl World {
         for number in 0..scenario.observers {
             let observer = lab.add_device(&format!("observer-{number}")).iface(IFACE, dc.id());
             world.observers.push(observer.build().await?);
+        }
+        if let Some(name) = &scenario.ferry {
+            let third = lab.add_device(name).iface(IFACE, dc.id()).build().await?;
+            world.devices.insert(name.clone(), third);
         }
         for network in &scenario.networks {
             world.place(&lab, &network.name, network.kind, network.behind.as_deref(), &scenario.line).await?;

@@ -3,6 +3,7 @@
 mod big_file;
 mod connect;
 mod discovery;
+mod idle;
 mod many_files;
 mod messages;
 mod program;
@@ -154,5 +155,13 @@ pub(crate) const ALL: &[Figure] = &[
         peer: None,
         bar: Bar::AtMost(25.0),
         measure: program::binary,
+    },
+    Figure {
+        id: "R4",
+        what: "200 idle links, both ends, one core",
+        unit: "%",
+        peer: None,
+        bar: Bar::AtMost(5.0),
+        measure: idle::measure,
     },
 ];
