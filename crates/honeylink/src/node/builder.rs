@@ -124,7 +124,7 @@ pub struct NodeBuilder {
     relays: Vec<RelayAddr>,
     relay_only: bool,
     relay_peers: Vec<String>,
-    power: Power,
+    pub(super) power: Power,
     memory: Option<MemoryNetwork>,
     session: SessionConfig,
     discovery: DiscoverySetting,
@@ -230,14 +230,6 @@ impl NodeBuilder {
     #[must_use]
     pub fn relay_only(mut self, on: bool) -> Self {
         self.relay_only = on;
-        self
-    }
-
-    /// What this device runs on. On a battery, idle links cost a packet in 4.5 s, and a way that dies is noticed within 15 s. The
-    /// device that asks more often decides for both. Default: mains.
-    #[must_use]
-    pub fn power(mut self, power: Power) -> Self {
-        self.power = power;
         self
     }
 

@@ -18,6 +18,7 @@ mod pairing;
 mod peers;
 mod policies;
 mod pool;
+mod power;
 mod relays;
 mod stats;
 mod target;
@@ -30,7 +31,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use honeylink_core::identity::{DeviceId, DeviceType};
-use honeylink_core::paths::Power;
 use honeylink_core::rng::Rng;
 use honeylink_core::session::{Config as SessionConfig, Role, State};
 use honeylink_core::wire::link::{CloseCode, SessionId, is_protocol_name};
@@ -199,15 +199,6 @@ impl Node {
     #[must_use]
     pub fn reach(&self) -> Reach {
         self.inner.reach
-    }
-
-    /// What its idle links are kept for.
-    #[must_use]
-    pub fn power(&self) -> Power {
-        match &self.inner.carriers {
-            Carriers::Quic(quic) => quic.power(),
-            Carriers::Memory(_) => Power::Mains,
-        }
     }
 
     /// The addresses of this node's sockets, as bound.
