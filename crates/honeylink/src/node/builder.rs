@@ -10,7 +10,6 @@ use honeylink_core::identity::{DeviceId, DeviceType, SecretKey};
 use honeylink_core::limits::{
     FERRIES_MAX, MESSAGE_BYTES_CEILING, NAME_BYTES_MAX, RELAYS_PER_DEVICE_MAX, STRANGER_CONNECTIONS_MAX,
 };
-use honeylink_core::paths::Power;
 use honeylink_core::rng::Rng;
 use honeylink_core::session::Config as SessionConfig;
 use honeylink_core::wire::relay::RelayAddr;
@@ -124,7 +123,7 @@ pub struct NodeBuilder {
     relays: Vec<RelayAddr>,
     relay_only: bool,
     relay_peers: Vec<String>,
-    pub(super) power: Power,
+    pub(super) power: honeylink_core::paths::Power,
     memory: Option<MemoryNetwork>,
     session: SessionConfig,
     discovery: DiscoverySetting,
@@ -225,8 +224,7 @@ impl NodeBuilder {
         self
     }
 
-    /// Speaks to others through relays and in no other way: no UDP port is opened, nothing is announced, and no device
-    /// learns this one's addresses. Everything takes the relay's longer way. Needs [`Reach::Wide`] and a relay.
+    /// Speaks through relays alone: no UDP port, no announcements, no device learns an address. Needs [`Reach::Wide`] and a relay.
     #[must_use]
     pub fn relay_only(mut self, on: bool) -> Self {
         self.relay_only = on;
