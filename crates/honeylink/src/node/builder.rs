@@ -150,7 +150,6 @@ enum DiscoverySetting {
     Port(u16),
 }
 
-/// How devices are found where multicast is dropped.
 #[derive(Clone, Copy, Debug)]
 struct Seek {
     broadcast: bool,
