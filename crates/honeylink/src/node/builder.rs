@@ -1,6 +1,5 @@
 //! [`NodeBuilder`]: what a node is made with.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -404,7 +403,7 @@ impl NodeBuilder {
             nat,
             call_backs: super::callback::CallBackDesk::default(),
             ferry: FerryHub::new(self.relay_peers),
-            manual: Mutex::new(BTreeMap::new()),
+            manual: Mutex::new(std::collections::BTreeMap::new()),
             listeners: Listeners::default(),
             discovery,
             pairing: Arc::new(PairingHub::new(desk_rng)),
