@@ -1,5 +1,7 @@
 //! Documents that tell the truth: every file says what it is for, every link leads somewhere, nothing is put off.
 
+use std::collections::BTreeSet;
+
 use super::tree::{File, Tree, numbered};
 use super::{Finding, Rule};
 
@@ -9,6 +11,8 @@ const PUT_OFF: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("X
 /// Where a path in backquotes begins when it means a file of this repository.
 const OUR_FOLDERS: &[&str] =
     &["crates/", "docs/", "xtask/", "fuzz/", "rivals/", "packaging/", "scenarios/", ".ci/", ".github/"];
+
+const THREATS: &str = "docs/threat-model.md";
 
 pub(super) const RULES: &[Rule] = &[
     Rule {
@@ -21,6 +25,11 @@ pub(super) const RULES: &[Rule] = &[
         name: "live-path",
         check: paths,
         canary: &[("ARCHITECTURE.md", "It is in `crates/core/src/gone.rs`.\n")],
+    },
+    Rule {
+        name: "threat-number",
+        check: threat_numbers,
+        canary: &[(THREATS, "| T1 | one | a | b |\n| T2 | two | a | b |\n| T1 | another | a | b |\n")],
     },
     Rule { name: "nothing-put-off", check: put_off, canary: &[("a.rs", concat!("// TO", "DO: later\n"))] },
 ];
@@ -38,6 +47,23 @@ fn put_off(tree: &Tree) -> Vec<Finding> {
         for (line, text) in numbered(&file.text) {
             if let Some(word) = PUT_OFF.iter().find(|word| text.contains(**word)) {
                 findings.push(Finding::new(&file.path, line, format!("{word}: do it, or open an issue")));
+            }
+        }
+    }
+    findings
+}
+
+/// Others speak of a threat by its number, so that stands for one threat.
+fn threat_numbers(tree: &Tree) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for file in tree.ending(".md").filter(|file| file.path == THREATS) {
+        let mut seen = BTreeSet::new();
+        for (line, text) in prose(file) {
+            let number = text.strip_prefix("| T").and_then(|rest| rest.split(' ').next());
+            if let Some(number) = number.filter(|number| number.parse::<u32>().is_ok())
+                && !seen.insert(number.to_owned())
+            {
+                findings.push(Finding::new(&file.path, line, format!("T{number} is another threat already")));
             }
         }
     }
