@@ -4,6 +4,7 @@
 //! A carrier's connection is always authenticated: its peer is the key the other side has proved to hold. What the
 //! peer may do with the connection is decided above, by the trust store.
 
+pub mod code;
 pub(crate) mod ferry;
 pub(crate) mod flow;
 pub(crate) mod gate;
@@ -105,28 +106,6 @@ pub enum ConnLost {
     /// The transport failed.
     #[error("the connection failed: {0}")]
     Transport(String),
-}
-
-/// Codes with which a connection is closed, as both sides see them.
-pub mod code {
-    /// The node has nothing more to say.
-    pub const DONE: u32 = 0;
-    /// The node is shutting down.
-    pub const SHUTDOWN: u32 = 1;
-    /// The devices are not paired (any more).
-    pub const NOT_PAIRED: u32 = 2;
-    /// The key was revoked here.
-    pub const REVOKED: u32 = 3;
-    /// No pairing mode is open.
-    pub const NOT_PAIRING: u32 = 4;
-    /// Too many connections.
-    pub const TOO_MANY: u32 = 5;
-    /// The protocol was violated.
-    pub const VIOLATION: u32 = 6;
-    /// The device takes no part in the mesh.
-    pub const MESH_OFF: u32 = 7;
-    /// The device does not relay for this one.
-    pub const NOT_GRANTED: u32 = 8;
 }
 
 /// One way to the peer, as it is now.

@@ -137,12 +137,14 @@ mod tests {
     async fn two_ends_that_are_busy_hear_how_long_their_packets_wait_and_idle_ones_say_nothing() {
         let ends = [Arc::new(Depths::new()), Arc::new(Depths::new())];
         let [mut one, mut other] = [teller(&ends[0]), teller(&ends[1])];
+        // tidy: sleep because it is virtual time, and passing is what it is for
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(one.try_recv().is_err() && other.try_recv().is_err(), "nobody was busy");
         let mut seen = 0;
         for took_ms in [3, 3, 3, 3, 3, 8, 8, 8, 8, 8] {
             ends.iter().for_each(|end| end.set_busy());
             let words = [one.recv().await.unwrap(), other.recv().await.unwrap()];
+            // tidy: sleep because it is the way that takes so long, in virtual time
             tokio::time::sleep(Duration::from_millis(took_ms)).await;
             for (end, word) in ends.iter().rev().zip(words) {
                 assert_eq!(end.hear(word), None);
@@ -152,8 +154,10 @@ mod tests {
         assert_eq!((told.waited, told.received), (Duration::from_millis(5), 7));
         assert_eq!(ends[0].told_since(&mut seen), None, "nothing new since");
         // Whatever was on its way, they fall silent by themselves.
+        // tidy: sleep because nothing is awaited
         tokio::time::sleep(Duration::from_secs(5)).await;
         while one.try_recv().is_ok() {}
+        // tidy: sleep because what is shown is that nothing comes
         tokio::time::sleep(Duration::from_secs(60)).await;
         assert!(one.try_recv().is_err());
     }

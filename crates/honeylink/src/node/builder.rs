@@ -1,6 +1,7 @@
 //! [`NodeBuilder`]: what a node is made with.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -23,13 +24,12 @@ use super::nat::NatDesk;
 use super::pairing::PairingHub;
 use super::pool::Pool;
 use super::wide::WideDesk;
-use super::{Carriers, Inner, Node, accept};
+use super::{Carriers, Inner, Node, Reach, accept};
 use crate::carrier::memory::MemoryNetwork;
 use crate::carrier::quic::{BindError, QuicCarrier, Sockets};
 use crate::carrier::tcp::{self, TcpCarrier};
 use crate::carrier::{ALPN_FERRY, ALPN_LINK, ALPN_MESH, ALPN_PAIR, ALPN_PUNCH};
 use crate::clock::Clock;
-use crate::discovery::interfaces::{self, Interface};
 use crate::discovery::{
     Announcement, Capabilities, Config, Discovery, DiscoveryError, PairingHint, Scope, TxtRecord,
 };
@@ -42,39 +42,6 @@ use crate::store::{OpenStoreError, Store};
 #[cfg(feature = "testing")]
 use crate::testing::network::Place;
 use crate::wide::DhtOptions;
-
-/// How far a node's packets may go.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reach {
-    /// This machine only: for tests and demonstrations.
-    Loopback,
-    /// The local network. Nothing is sent beyond it.
-    #[default]
-    Lan,
-    /// Wherever the configured relays and lookups lead.
-    Wide,
-}
-
-impl Reach {
-    /// The word used in configuration and JSON.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Loopback => "loopback",
-            Self::Lan => "lan",
-            Self::Wide => "wide",
-        }
-    }
-
-    /// Whether packets may go to `ip` at all, given this machine's interfaces.
-    pub(crate) fn covers(self, ip: IpAddr, interfaces: &[Interface]) -> bool {
-        match self {
-            Self::Loopback => ip.to_canonical().is_loopback(),
-            Self::Lan => interfaces::is_on_lan(ip, interfaces),
-            Self::Wide => true,
-        }
-    }
-}
 
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
@@ -403,7 +370,7 @@ impl NodeBuilder {
             nat,
             call_backs: super::callback::CallBackDesk::default(),
             ferry: FerryHub::new(self.relay_peers),
-            manual: Mutex::new(std::collections::BTreeMap::new()),
+            manual: Mutex::new(BTreeMap::new()),
             listeners: Listeners::default(),
             discovery,
             pairing: Arc::new(PairingHub::new(desk_rng)),

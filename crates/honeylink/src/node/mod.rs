@@ -19,6 +19,7 @@ mod peers;
 mod policies;
 mod pool;
 mod power;
+mod reach;
 mod relays;
 mod stats;
 mod target;
@@ -40,13 +41,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub(crate) use self::allowance::Work;
-pub use self::builder::{BuildError, NodeBuilder, Reach};
+pub use self::builder::{BuildError, NodeBuilder};
 pub use self::callback::{CallBackCounts, CallBackError, Called, CalledBack, Outcome, Refusal};
 pub use self::ferry::{FerryReport, RelayPeer};
 pub use self::listen::Listener;
 pub use self::pairing::{FetchStream, JoinError, PairingEvent, PairingOpening, PairingOptions};
 pub use self::policies::{LinkPolicy, Steered};
 use self::pool::Pool;
+pub use self::reach::Reach;
 pub use self::stats::{
     DURATION_EDGES_MS, Durations, HeldBack, LinkTotals, NodeStats, StreamTotals, TcpTraffic, Traffic,
 };
