@@ -101,6 +101,23 @@ fn two_devices_behind_hard_nats_are_linked_through_a_third_and_the_way_says_so()
 }
 
 #[test]
+fn devices_that_have_just_been_switched_on_do_not_wait_for_a_refusal() {
+    let run = network().check(1..6, |network| async move {
+        let [a, b, ferry] = three(&network, &[NatKind::Corporate]).await?;
+        grant(&ferry, &a, true).await;
+        grant(&ferry, &b, true).await;
+        // Neither is aboard yet, and what is told of the other leads nowhere.
+        let began = tokio::time::Instant::now();
+        let (ours, theirs) = linked(&a, &b).await?;
+        talk(&ours, &theirs, 0..1).await?;
+        let took = began.elapsed();
+        assert!(took < Duration::from_millis(2500), "{took:?}");
+        Ok(())
+    });
+    run.unwrap();
+}
+
+#[test]
 fn a_megabyte_goes_through_a_third_device_whole() {
     let run = network().check(1..3, |network| async move {
         let [a, b, ferry] = three(&network, &[NatKind::Corporate]).await?;

@@ -54,7 +54,7 @@ impl Inner {
                 let addrs = self.addresses(&peer);
                 let relays = self.relays_of(&peer);
                 let began = Instant::now();
-                let dialled = if alpn == ALPN_LINK && self.may_cross(&peer) {
+                let dialled = if alpn == ALPN_LINK && self.has_ferries() {
                     self.dial_or_cross(quic, peer, (&addrs, &relays)).await
                 } else if is_somewhere(quic, &peer, (&addrs, &relays)) {
                     quic.connect(peer, &addrs, &relays, alpn).await
@@ -71,7 +71,8 @@ impl Inner {
         }
     }
 
-    /// Dials a device, and if that leads nowhere, or not soon, also through a paired device that carries packets there.
+    /// Dials a device, and if that leads nowhere, or not soon, also through a paired device that carries packets there: one
+    /// that is asked now, or as soon as this node is connected to it.
     async fn dial_or_cross(
         &self,
         quic: &QuicCarrier,
@@ -80,28 +81,22 @@ impl Inner {
     ) -> Result<QuicConn, ConnLost> {
         let dial = || quic.connect(peer, at.0, at.1, ALPN_LINK);
         if !is_somewhere(quic, &peer, at) {
-            return if self.cross(&peer).await { dial().await } else { Err(nowhere()) };
+            return if self.cross_soon(&peer).await { dial().await } else { Err(nowhere()) };
         }
         let crossing = async {
             tokio::time::sleep(CROSS_AFTER).await;
-            self.cross(&peer).await
+            self.cross_ever(&peer).await;
         };
         // On the heap: see `dial_wide`.
         let (mut dialling, mut crossing) = (Box::pin(dial()), Box::pin(crossing));
-        let crossed = tokio::select! {
+        tokio::select! {
             biased;
             dialled = &mut dialling => match dialled {
                 Ok(_) | Err(ConnLost::ByPeer { .. }) => return dialled,
-                Err(lost) => if crossing.await { Ok(()) } else { Err(lost) },
+                Err(lost) => if !self.cross(&peer).await { return Err(lost) },
             },
-            crossed = &mut crossing => {
-                if !crossed {
-                    return dialling.await;
-                }
-                Ok(())
-            }
-        };
-        crossed?;
+            () = &mut crossing => {}
+        }
         // Anew: what has begun already does not learn of another way.
         drop(dialling);
         dial().await

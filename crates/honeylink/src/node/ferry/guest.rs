@@ -25,6 +25,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const GOOD: Duration = Duration::from_secs(30);
 /// How long a new connection is given to find out that packets fit, before that is called a problem.
 const ROOM_MAX: Duration = Duration::from_secs(10);
+/// How often a ferry is asked for a device that is dialled meanwhile; less often than it allows.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+/// How long a node that has just started is given to come aboard.
+const ABOARD_MAX: Duration = Duration::from_secs(5);
 /// How long a question may take; a ferry says no after [`honeylink_core::ferry::NO_AFTER`].
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 /// Calls of one ferry that are being answered at a time.
@@ -139,6 +143,33 @@ impl Inner {
     /// Whether somebody may carry to a device.
     pub(in crate::node) fn may_cross(&self, peer: &DeviceId) -> bool {
         self.carried().is_some_and(|quic| !quic.ferries().conns_to(peer).is_empty())
+    }
+
+    /// Whether somebody is to carry for this node at all.
+    pub(in crate::node) fn has_ferries(&self) -> bool {
+        self.carried().is_some() && !self.ferry.relay_peers.is_empty()
+    }
+
+    /// Asks for a device again and again, until there is a crossing. A ferry takes its time to say no, and the device may have
+    /// come aboard a moment after it was asked for: so nobody waits for the answer before he asks again.
+    pub(in crate::node) async fn cross_ever(&self, peer: &DeviceId) {
+        let mut again = tokio::time::interval(ASK_EVERY);
+        let mut asking = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(crossed) = asking.next() => if crossed { return },
+                _ = again.tick() => asking.push(self.cross(peer)),
+            }
+        }
+    }
+
+    /// Asks for a device that nothing else is known of. A node that has just started does so for a while, because those that
+    /// carry for it, and the other device, may be connected in a moment.
+    pub(in crate::node) async fn cross_soon(&self, peer: &DeviceId) -> bool {
+        if !self.ferry.has_untried() {
+            return self.cross(peer).await;
+        }
+        tokio::time::timeout(ABOARD_MAX, self.cross_ever(peer)).await.is_ok()
     }
 
     /// Asks all that carry for this node for a device. True as soon as there is a crossing, over which it is then dialled

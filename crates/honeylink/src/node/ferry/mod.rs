@@ -18,6 +18,7 @@ use std::time::Duration;
 use honeylink_core::ferry::talk::{Refusal, Talk};
 use honeylink_core::ferry::{Desk, Rates};
 use honeylink_core::identity::DeviceId;
+use honeylink_core::limits::FERRIES_MAX;
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::Notify;
 
@@ -111,6 +112,12 @@ impl FerryHub {
 
     fn guests(&self) -> MutexGuard<'_, BTreeMap<DeviceId, Conn>> {
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this node has not found out yet if each of those that are to carry for it can be asked.
+    fn has_untried(&self) -> bool {
+        let states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        self.relay_peers.iter().take(FERRIES_MAX).any(|name| !states.contains_key(name))
     }
 
     fn note(&self, name: &str, state: State) {
