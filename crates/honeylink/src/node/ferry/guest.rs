@@ -157,6 +157,7 @@ impl Inner {
         let mut asking = FuturesUnordered::new();
         loop {
             tokio::select! {
+                biased;
                 Some(crossed) = asking.next() => if crossed { return },
                 _ = again.tick() => asking.push(self.cross(peer)),
             }
