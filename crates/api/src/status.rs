@@ -85,7 +85,10 @@ pub struct NatSummary {
     pub seen: Option<String>,
     /// Observers in the settings.
     pub observers: usize,
-    /// Those that answered, the last time they were asked.
+    /// Those that were asked, the last time.
+    #[serde(default)]
+    pub observers_asked: usize,
+    /// Of these, those that answered.
     pub observers_answered: usize,
     /// Whether holes are made.
     pub punch: bool,

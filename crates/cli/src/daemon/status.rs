@@ -54,6 +54,7 @@ fn summary(nat: &NatReport) -> NatSummary {
         behavior: nat.behavior.to_string(),
         seen: nat.seen.map(|addr| addr.to_string()),
         observers: nat.observers,
+        observers_asked: nat.asked,
         observers_answered: nat.answered,
         punch: nat.punch,
         attempts: nat.attempts,

@@ -5,6 +5,8 @@ use serde_json::Value;
 
 use crate::host::Host;
 use crate::net::{Lan, by_another_date};
+#[cfg(feature = "relay-server")]
+use crate::process::Line;
 use crate::{PATIENCE, until};
 
 const DROP_MULTICAST: &str = "table inet deaf {
@@ -35,6 +37,14 @@ const DROP_UDP: &str = "table inet mute {
     chain sent {
         type filter hook output priority 0; policy accept;
         meta l4proto udp drop
+    }
+}";
+
+/// What a firewall does whose office lets TCP out and nothing else; here it stands before the relay.
+const KEEP_UDP_IN: &str = "table inet office {
+    chain arrived {
+        type filter hook input priority 0; policy accept;
+        udp dport { 7842, 7844, 7845 } drop
     }
 }";
 
@@ -139,6 +149,38 @@ fn a_machine_that_lets_no_udp_out_is_told_so_and_how_it_does() {
         "UDP is blocked",
         "sudo nft insert rule inet mute sent meta l4proto udp accept",
     );
+}
+
+#[cfg(feature = "relay-server")]
+#[test]
+fn a_network_that_lets_no_udp_out_is_named() {
+    let Some((lan, [mut ann, gate])) = Lan::build(["ann", "gate"]) else { return };
+    lan.filter("gate", KEEP_UDP_IN);
+    let mut relay = gate.start(&["relay", "--host", "10.77.0.2", "--json"]);
+    let line = relay.wait(PATIENCE, |line| match line {
+        Line::Stdout(text) => Some(serde_json::from_str::<Value>(text).unwrap()),
+        Line::Stderr(_) => None,
+    });
+    ann.set("node.reach=wide");
+    ann.set(&format!("node.relays={}", line["relay"].as_str().unwrap()));
+    ann.up();
+    // Until the relay is connected, that it is not is what is wrong.
+    let report = until("it is named", 2 * PATIENCE, || {
+        Some(Report::of(&ann)).filter(|report| report.check("udp")["finding"] == "note")
+    });
+    report.nothing_is_wrong();
+    let said = report.check("udp")["detail"].as_str().unwrap();
+    assert!(said.contains("UDP is blocked on the way out of this network"), "{said}");
+    assert!(said.contains("though the relay https://10.77.0.2 is reached over TCP"), "{said}");
+
+    // The observers are asked when a node starts, and every few minutes after that.
+    lan.exec("gate", &["nft", "delete", "table", "inet", "office"]);
+    ann.terminate(PATIENCE);
+    ann.up();
+    until("the observer answers", 2 * PATIENCE, || {
+        (ann.json(&["status"])["nat"]["observers_answered"] == 1).then_some(())
+    });
+    assert_eq!(Report::of(&ann).check("udp")["finding"], "fine");
 }
 
 #[test]

@@ -69,7 +69,9 @@ pub struct NatReport {
     pub seen: Option<SocketAddr>,
     /// Observers that are known: those of the settings, and those of the node's relays.
     pub observers: usize,
-    /// Observers that answered, the last time they were asked.
+    /// Observers that were asked the last time: those with an address.
+    pub asked: usize,
+    /// Of these, those that answered.
     pub answered: usize,
     /// Whether holes are made.
     pub punch: bool,

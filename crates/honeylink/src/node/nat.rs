@@ -215,7 +215,7 @@ impl Inner {
         self.nat.observers.answered(&answered);
         let mut state = self.nat.state();
         let report = &mut state.report;
-        report.answered = look.tickets.len();
+        (report.asked, report.answered) = (observers.len(), look.tickets.len());
         if look.tickets.is_empty() {
             return Err(NotPunched::NoObserver);
         }

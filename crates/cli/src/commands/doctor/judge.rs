@@ -140,7 +140,29 @@ fn udp(facts: &Facts) -> Check {
         )
         .fix(facts.filter.let_out(Some(chain)));
     }
-    Check::new("udp", Finding::Fine, "leaves on every local network")
+    match kept_in(facts) {
+        Some(detail) => Check::new("udp", Finding::Note, detail),
+        None => Check::new("udp", Finding::Fine, "leaves on every local network"),
+    }
+}
+
+/// Whether UDP ends somewhere on the way to the internet: those who would answer to it do not, while a relay is connected, which is
+/// done over TCP.
+fn kept_in(facts: &Facts) -> Option<String> {
+    let status = &facts.node.as_ref().ok()?.status;
+    let nat = status.nat.as_ref().filter(|nat| nat.observers_asked > 0 && nat.observers_answered == 0)?;
+    let relay = status.relays.iter().find(|relay| relay.connected)?;
+    // Without its key: it is long, and no secret worth reading.
+    let relay = relay.relay.split('#').next().unwrap_or_default();
+    Some(format!(
+        "UDP is blocked on the way out of this network: {} over UDP, though the relay {} is reached over TCP; devices elsewhere \
+         are reached through relays only, until the firewall of this network lets UDP out",
+        match nat.observers_asked {
+            1 => "the one observer does not answer".to_owned(),
+            all => format!("none of {all} observers answers"),
+        },
+        text::clean(relay, 80)
+    ))
 }
 
 fn inbound(facts: &Facts) -> Check {
@@ -263,7 +285,7 @@ pub(super) mod tests {
     use super::super::facts::{LanFacts, Neighbour, NodeFacts};
     use super::super::firewall::Filter;
     use super::*;
-    use honeylink_api::{Mode, Phase, Status, Streams, Trust};
+    use honeylink_api::{Mode, NatSummary, Phase, RelayStatus, Status, Streams, Trust};
 
     /// A machine on which nothing is wrong, and one device beside it.
     pub(in super::super) fn healthy() -> Facts {
@@ -395,6 +417,34 @@ pub(super) mod tests {
             assert_eq!(check.name, name, "{check:?}");
             assert!(check.detail.contains(detail), "{check:?}");
             assert!(check.fix.as_deref().is_some_and(|said| said.contains(fix)), "{check:?}");
+        }
+    }
+
+    #[test]
+    fn udp_ends_in_the_network_if_no_observer_answers_to_it_while_a_relay_is_reached() {
+        let blocked = |asked, answered, connected| {
+            let mut facts = healthy();
+            let status = &mut facts.node.as_mut().unwrap().status;
+            status.nat = Some(NatSummary {
+                behavior: String::new(),
+                seen: None,
+                observers: 2,
+                observers_asked: asked,
+                observers_answered: answered,
+                punch: true,
+                attempts: 0,
+                punched: 0,
+            });
+            let relay = "https://relay.example.org#0f1e2d3c4b5a6978".to_owned();
+            status.relays = vec![RelayStatus { relay, home: true, connected, problem: None }];
+            udp(&facts)
+        };
+        let note = blocked(2, 0, true);
+        assert_eq!(note.finding, Finding::Note);
+        assert!(note.detail.contains("none of 2 observers answers over UDP"), "{note:?}");
+        assert!(note.detail.contains("the relay https://relay.example.org is reached"), "{note:?}");
+        for (asked, answered, connected) in [(0, 0, true), (2, 1, true), (2, 0, false)] {
+            assert_eq!(blocked(asked, answered, connected).finding, Finding::Fine);
         }
     }
 
