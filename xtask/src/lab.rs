@@ -8,6 +8,9 @@ use crate::house::House;
 /// of it. The sum of so many is not.
 const SEEDS: &str = "32";
 
+/// Runs of scenarios beside each other: they mostly wait, and two processors carry this many without being late.
+const AT_A_TIME: &str = "3";
+
 /// `lab [SCENARIO..]`: the NAT lab, all scenarios or some; `lab soak [--minutes N]`; `lab x1`: the mesh on emulated modems.
 pub(crate) fn run(house: &House, args: &[&str]) -> Result<(), String> {
     match args {
@@ -25,7 +28,7 @@ fn nat(house: &House, args: &[&str]) -> Result<(), String> {
         command.arg("--soak").arg("--report").arg(report("lab-soak.json")).args(rest);
         return house.hand_over(command);
     }
-    command.arg("--report").arg(report("lab.json"));
+    command.arg("--report").arg(report("lab.json")).args(["--at-a-time", AT_A_TIME]);
     let all = !args.iter().any(|arg| !arg.starts_with('-'));
     if all {
         command.arg("--docs").arg(house.root.join("docs").join("nat-matrix.md"));

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::Trouble;
 use crate::run::{Figure, Outcome, Sample};
-use crate::scenario::{Kind, Rung, Scenario};
+use crate::scenario::{self, Kind, Rung, Scenario};
 use crate::subject::Who;
 
 const DOCS_BEGIN: &str = "<!-- lab:begin -->";
@@ -97,7 +97,7 @@ impl RowPlan {
 
     /// The row's samples of one subject.
     fn samples<'a>(&self, all: &'a [Sample], who: Who) -> Vec<&'a Sample> {
-        let hard = |sample: &Sample| matches!(&*sample.variant, "Home - Corporate" | "Corporate - Home");
+        let hard = |sample: &Sample| scenario::is_hard(&sample.variant);
         let ferried = |sample: &Sample| FERRIED.contains(&&*sample.scenario);
         let ours = matches!(self.sum, Sum::FerriedP95 | Sum::FerriedBroken);
         all.iter()

@@ -178,6 +178,8 @@ pub(crate) struct Scenario {
     /// How often it is run in a full measurement.
     #[serde(default = "once")]
     pub(crate) runs: u32,
+    /// The same for the pairs of the matrix that have to make a hole, if it differs.
+    pub(crate) hard_runs: Option<u32>,
     /// Relays on the internet that both devices know.
     #[serde(default = "one_relay")]
     pub(crate) relays: usize,
@@ -314,11 +316,18 @@ impl Scenario {
                         _ => {}
                     }
                 }
-                variants.push((format!("{} - {}", row.name(), column.name()), one));
+                let variant = format!("{} - {}", row.name(), column.name());
+                one.runs = one.hard_runs.filter(|_| is_hard(&variant)).unwrap_or(one.runs);
+                variants.push((variant, one));
             }
         }
         variants
     }
+}
+
+/// Whether a pair of the matrix has to make a hole: one NAT maps by destination, the other filters by port.
+pub(crate) fn is_hard(variant: &str) -> bool {
+    matches!(variant, "Home - Corporate" | "Corporate - Home")
 }
 
 /// The kind with this name.
@@ -363,9 +372,14 @@ mod tests {
     #[test]
     fn a_matrix_is_every_pair_both_ways() {
         let text = DEVICES.replace("Home", "row").replace("Cgnat", "column");
-        let read = file(&format!("matrix = [\"Home\", \"Corporate\"]\n{text}")).unwrap();
+        let read = file(&format!("matrix = [\"Home\", \"Corporate\"]\nhard_runs = 7\n{text}")).unwrap();
         let names: Vec<_> = read.variants().into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["Home - Home", "Home - Corporate", "Corporate - Home", "Corporate - Corporate"]);
+        assert_eq!(
+            read.variants().iter().map(|(_, one)| one.runs).collect::<Vec<_>>(),
+            [1, 7, 7, 1],
+            "those that have to make holes"
+        );
     }
 
     #[test]

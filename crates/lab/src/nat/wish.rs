@@ -1,8 +1,10 @@
 //! What the command line asks for, and doing it: which scenarios, how often, where the results go.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use futures_util::stream::{self, StreamExt as _};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::Trouble;
@@ -14,7 +16,8 @@ use crate::subject::{Programs, Who};
 
 pub(crate) const USAGE: &str = "\
 usage: honeylink-lab --scenarios FOLDER --raw FILE --honeylink FILE
-                     [--report FILE] [--docs FILE] [--runs N] [--keep FOLDER] [NAME..]
+                     [--report FILE] [--docs FILE] [--runs N] [--at-a-time N]
+                     [--keep FOLDER] [NAME..]
 
   --scenarios FOLDER  the scenario files
   --raw FILE          the built honeylink-lab-raw, the control
@@ -22,6 +25,7 @@ usage: honeylink-lab --scenarios FOLDER --raw FILE --honeylink FILE
   --report FILE       results as JSON
   --docs FILE         puts the tables between the markers of this Markdown file
   --runs N            runs of each scenario, instead of its own number
+  --at-a-time N       runs that go on beside each other; 1 otherwise
   --keep FOLDER       homes and logs stay there
   --log LEVELS        of the nodes' logs; info,honeylink=debug otherwise
   --soak              instead of scenarios: fifty links and a fault every two seconds
@@ -48,6 +52,7 @@ pub(crate) struct Wish {
     report: Option<PathBuf>,
     docs: Option<PathBuf>,
     runs: Option<u32>,
+    at_a_time: Option<NonZeroUsize>,
     keep: Option<PathBuf>,
     log: Option<String>,
     soak: bool,
@@ -68,6 +73,7 @@ impl Wish {
                 "--report" => wish.report = Some(args.next()?.into()),
                 "--docs" => wish.docs = Some(args.next()?.into()),
                 "--runs" => wish.runs = Some(args.next()?.parse().ok()?),
+                "--at-a-time" => wish.at_a_time = Some(args.next()?.parse().ok()?),
                 "--keep" => wish.keep = Some(args.next()?.into()),
                 "--log" => wish.log = Some(args.next()?),
                 "--soak" => wish.soak = true,
@@ -116,16 +122,23 @@ async fn all(wish: &Wish) -> Result<bool, Trouble> {
             return Err(format!("no scenario is called `{bare}`; there are {}", known.join(", ")).into());
         }
     }
+    let wanted = scenarios.iter().flat_map(|scenario| {
+        let variants = scenario.variants().into_iter();
+        variants.filter(|(variant, _)| wish.wants(scenario, variant))
+    });
+    let runs = wanted.flat_map(|(variant, one)| {
+        (0..wish.runs.unwrap_or(one.runs)).map(move |number| (variant.clone(), one.clone(), number))
+    });
+    // Each has a world of its own, and mostly waits. What is reported is in the order of the scenarios all the same.
+    let mut outcomes = stream::iter(runs)
+        .map(async |(variant, one, number)| {
+            let outcome = timed(wish, &programs, &one, &variant, number).await;
+            (variant, one, outcome)
+        })
+        .buffered(wish.at_a_time.map_or(1, NonZeroUsize::get));
     let mut report = Report::default();
-    for scenario in &scenarios {
-        for (variant, one) in scenario.variants() {
-            if wish.wants(scenario, &variant) {
-                for number in 0..wish.runs.unwrap_or(scenario.runs) {
-                    let outcome = timed(wish, &programs, &one, &variant, number).await;
-                    report.take(&one, &variant, outcome);
-                }
-            }
-        }
+    while let Some((variant, one, outcome)) = outcomes.next().await {
+        report.take(&one, &variant, outcome);
     }
     report.print();
     if let Some(file) = &wish.report {
