@@ -11,6 +11,15 @@ pub(crate) fn cpu() -> Duration {
     Duration::new(spent.tv_sec.unsigned_abs(), u32::try_from(spent.tv_nsec).unwrap_or_default())
 }
 
+/// Processor time that was taken from this machine so far by the one it is a guest of, of all its processors together
+/// (`steal`, proc(5)). Nothing where it is nobody's guest, or the kernel does not tell.
+pub(crate) fn stolen() -> Duration {
+    const USER_HZ: u64 = 100;
+    let stat = std::fs::read_to_string("/proc/stat").unwrap_or_default();
+    let field = stat.lines().next().and_then(|cpu| cpu.split_whitespace().nth(8)?.parse::<u64>().ok());
+    Duration::from_millis(field.unwrap_or_default() * 1000 / USER_HZ)
+}
+
 /// A memory figure of this process in MiB, as the kernel calls it: `VmRSS` now, `VmHWM` the highest.
 pub(crate) fn memory_mib(field: &str) -> Result<f64, Trouble> {
     memory_of_mib("self", field)

@@ -33,6 +33,8 @@ pub(crate) struct Outcome {
     pub(crate) bytes: Vec<u64>,
     /// How long it took.
     pub(crate) seconds: f64,
+    /// The share of the machine's processor time that somebody else had meanwhile.
+    pub(crate) stolen: f64,
 }
 
 impl Outcome {

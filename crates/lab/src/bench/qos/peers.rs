@@ -215,7 +215,7 @@ impl Connected {
         stop.store(true, Ordering::Relaxed);
         sending.iter().for_each(tokio::task::JoinHandle::abort);
         serving.iter().for_each(tokio::task::JoinHandle::abort);
-        Ok(Outcome { bytes, seconds, pings_ms: pinged? })
+        Ok(Outcome { bytes, seconds, pings_ms: pinged?, stolen: 0.0 })
     }
 
     /// Pings as long as the load says, with `meanwhile` beside it; without pings waits as long as it says.

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use super::load::Outcome;
 use super::net::THERE;
 use super::peers::Devices;
+use super::rows::undisturbed;
 use crate::Trouble;
 
 const PORT: u16 = 7447;
@@ -80,6 +81,16 @@ pub(crate) fn run(
     pings: usize,
     seconds: Duration,
 ) -> Result<Outcome, Trouble> {
+    undisturbed(|| once(program, devices, streams, pings, seconds))
+}
+
+fn once(
+    program: &Path,
+    devices: &Devices,
+    streams: &[usize],
+    pings: usize,
+    seconds: Duration,
+) -> Result<Outcome, Trouble> {
     let folder = tempfile::tempdir()?;
     let program = program.to_str().ok_or("the path of the Zenoh side is not UTF-8")?;
     let at = format!("{THERE}:{PORT}");
@@ -104,5 +115,5 @@ pub(crate) fn run(
     }
     let (after, seconds) = (serving.arrived()?, started.elapsed().as_secs_f64());
     let bytes = after.iter().zip(before).map(|(after, before)| after.saturating_sub(before)).collect();
-    Ok(Outcome { pings_ms, bytes, seconds })
+    Ok(Outcome { pings_ms, bytes, seconds, stolen: 0.0 })
 }

@@ -28,6 +28,7 @@ pub(crate) fn steps(scale: &Scale, both_ways: bool) -> Result<Finding, Trouble> 
     for _ in 0..runs(scale) {
         let mut arrived = Vec::new();
         let run = once(Who::Ours, &devices, &load, |counts, started| {
+            arrived.clear();
             for window in 0..seconds * 4 {
                 let at = WINDOW * u32::try_from(window)?;
                 std::thread::sleep((started + at).saturating_duration_since(Instant::now()));
