@@ -60,6 +60,10 @@ pub const STRANGER_CONNECTIONS_MAX: usize = 32;
 pub const LINKS_PER_PEER_MAX: usize = 64;
 /// Streams one peer may hold open at the same time.
 pub const STREAMS_PER_PEER_MAX: u32 = 1024;
+/// Bytes of all streams of one connection that may have arrived and not been read. A stream alone may have 1.25 MB of them:
+/// more than the messages of every link a peer may hold can take, so that none of those waits for another, and a tenth of
+/// what a thousand streams that nobody reads would.
+pub const UNREAD_BYTES_MAX: u32 = 128 << 20;
 /// Datagrams waiting for the application; newer ones are dropped and counted, as datagrams may be.
 pub const DATAGRAM_QUEUE_MAX: usize = 1024;
 /// Bytes handed to a carrier at a time when several streams compete: what a more urgent one may have to wait for.

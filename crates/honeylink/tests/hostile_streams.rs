@@ -6,13 +6,14 @@
 mod attacker;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use attacker::{PATIENCE, Session, header_of, node, soon};
 use bytes::BytesMut;
 use honeylink::link::ApplyError;
 use honeylink::{Node, Policy, Preset, testing};
-use honeylink_core::limits::{DATAGRAM_FLOWS_MAX, POLICIES_MAX, STREAMS_PER_PEER_MAX};
+use honeylink_core::limits::{DATAGRAM_FLOWS_MAX, POLICIES_MAX, STREAMS_PER_PEER_MAX, UNREAD_BYTES_MAX};
 use honeylink_core::qos::policy::PolicyFrame;
 use honeylink_core::wire::link::StreamKind;
 use tokio::io::AsyncWriteExt as _;
@@ -62,6 +63,41 @@ async fn a_peer_that_opens_streams_without_end_and_never_reads_holds_up_nobody()
     let middle = honest_ping(&victim, &honest).await;
     assert!(middle < Duration::from_secs(5), "an honest link's ping took {middle:?}");
     writing.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_peer_sends_on_streams_that_nobody_reads_does_not_fill_the_memory() {
+    let victim = node("victim").await;
+    let session = Session::new(8, &victim).await;
+    let let_in = Arc::new(AtomicU64::new(0));
+    let mut writing = JoinSet::new();
+    // With 1.25 MB each, together they would be let in more than all of them may.
+    for _ in 0..150 {
+        let (mut send, recv) = soon("a stream", session.conn.open_bi()).await.unwrap();
+        let let_in = let_in.clone();
+        writing.spawn(async move {
+            let _held = recv;
+            let _ = send.write_all(&header_of(StreamKind::Bytes)).await;
+            while let Ok(wrote) = send.write(&[7; 64 << 10]).await {
+                let_in.fetch_add(wrote as u64, Ordering::Relaxed);
+            }
+        });
+    }
+    let most = u64::from(UNREAD_BYTES_MAX);
+    let filling = async {
+        while let_in.load(Ordering::Relaxed) < most - (1 << 20) {
+            // tidy: sleep because the attacker's own counter tells nobody when it moves
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon("as much as may be is let in", filling).await;
+    let honest = node("honest").await;
+    testing::introduce(&honest, &victim).unwrap();
+    let middle = honest_ping(&victim, &honest).await;
+    assert!(middle < Duration::from_secs(5), "an honest link's ping took {middle:?}");
+    let all = let_in.load(Ordering::Relaxed);
+    assert!(all <= most, "{all} bytes that nobody reads were let in");
+    writing.shutdown().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use honeylink_core::identity::{DeviceId, SecretKey};
-use honeylink_core::limits::STREAMS_PER_PEER_MAX;
+use honeylink_core::limits::{STREAMS_PER_PEER_MAX, UNREAD_BYTES_MAX};
 use honeylink_core::paths::{Pace, Power};
 use honeylink_core::wire::relay::RelayAddr;
 use iroh::endpoint::{
@@ -566,6 +566,8 @@ fn transport_config(gauge: &Arc<Gauge>, pace: Pace) -> QuicTransportConfig {
         .congestion_controller_factory(Arc::new(WithRestraint(Arc::new(Pacing { gauge: gauge.clone() }))))
         // A peer may open this many streams at a time; more wait. Unidirectional ones are not used at all.
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_PER_PEER_MAX))
+        // Nor does it fill the memory by streams that nobody reads.
+        .receive_window(VarInt::from_u32(UNREAD_BYTES_MAX))
         .datagram_send_buffer_size(DATAGRAMS_WAITING_BYTES_MAX)
         .max_concurrent_uni_streams(VarInt::from_u32(0))
         // The conversion fails only beyond 2^62 ms.

@@ -105,9 +105,13 @@ impl LinkShared {
         if conn.send_datagram(bytes.freeze()) { Ok(()) } else { Err(DatagramError::Dropped) }
     }
 
-    pub(crate) fn offer_datagram(&self, payload: Bytes) {
-        if self.datagrams_in.try_send(payload).is_err() {
-            self.datagrams_dropped.fetch_add(1, Ordering::Relaxed);
+    /// A datagram arrived for this link. What waits is a copy, for the reason that flows of datagrams have.
+    pub(crate) fn offer_datagram(&self, payload: &[u8]) {
+        match self.datagrams_in.try_reserve() {
+            Ok(place) => place.send(Bytes::copy_from_slice(payload)),
+            Err(_) => {
+                self.datagrams_dropped.fetch_add(1, Ordering::Relaxed);
+            }
         }
     }
 

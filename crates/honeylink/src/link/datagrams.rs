@@ -51,13 +51,18 @@ impl Inbound {
     }
 
     /// Gives a datagram to its flow; gives it back if there is none of that label. A flow whose queue is full loses it.
+    ///
+    /// What waits is a copy: the datagram itself shares its memory with all packets that came at the same moment, some fifty
+    /// times its size, and a peer could have only those wait that keep the most.
     pub(crate) fn deliver(&self, datagram: Bytes) -> Option<Bytes> {
         let label = datagram.get(..LABEL_BYTES).and_then(|label| Label::try_from(label).ok());
         let Some(sender) = label.and_then(|label| self.table().get(&label).cloned()) else {
             return Some(datagram);
         };
         // The decoder counts what is missing.
-        let _ = sender.try_send(datagram.slice(LABEL_BYTES..));
+        if let Ok(place) = sender.try_reserve() {
+            place.send(Bytes::copy_from_slice(&datagram[LABEL_BYTES..]));
+        }
         None
     }
 }
@@ -277,5 +282,30 @@ impl LinkShared {
             flow = flows.recv() => flow.ok_or_else(|| self.why_closed()),
             () = super::beside::until_closed(&mut state) => Err(self.why_closed()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use honeylink_core::session::{Config, Role};
+    use honeylink_core::wire::link::SessionId;
+
+    use super::*;
+    use crate::clock::Clock;
+
+    #[test]
+    fn what_waits_for_the_application_keeps_no_packets_in_memory() {
+        let label = [7; LABEL_BYTES];
+        let packets = Bytes::from([&label[..], &[9; 60_000]].concat());
+        let inbound = Inbound::default();
+        let mut waiting = inbound.add(label).unwrap();
+        assert_eq!(inbound.deliver(packets.slice(..LABEL_BYTES + 100)), None);
+        let peer = crate::testing::device_id(1);
+        let (config, id) = (Config::default(), SessionId([1; 16]));
+        let link = LinkShared::new(peer, "p/1".into(), id, Role::Initiator, config, Clock::start());
+        link.offer_datagram(&packets[..100]);
+        assert_eq!(waiting.try_recv().unwrap(), [9; 100][..]);
+        assert_eq!(link.datagrams_out.blocking_lock().try_recv().unwrap(), packets[..100]);
+        assert!(packets.is_unique(), "somebody keeps all of what came with a datagram");
     }
 }

@@ -171,6 +171,8 @@ impl Link {
 
     /// The next byte stream the peer opened.
     ///
+    /// Streams share what a connection holds unread (128 MiB): whoever takes many should read them side by side.
+    ///
     /// # Errors
     /// [`LinkClosed`] once the link is over.
     pub async fn accept_stream(&self) -> Result<Stream, LinkClosed> {

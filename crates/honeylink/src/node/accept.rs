@@ -206,7 +206,7 @@ fn deliver_datagram(inner: &Inner, conn: &Conn, inbound: &Inbound, datagram: byt
         return;
     };
     if let Some((link, _)) = inner.pool.link(&conn.peer(), &SessionId(id)) {
-        link.offer_datagram(datagram);
+        link.offer_datagram(&datagram);
     }
 }
 
