@@ -216,13 +216,15 @@ impl Speed {
         let mut request = vec![FILL];
         request.extend_from_slice(&wanted.to_be_bytes());
         link.send(request).await.map_err(|_| StreamError::Closed(link.why_closed()))?;
-        let reading = {
+        // In a set, so that it ends with the measurement also where nobody waits for that any more.
+        let mut reading = JoinSet::new();
+        reading.spawn({
             let (link, moved) = (link.clone(), moved.clone());
-            tokio::spawn(async move { discard(&link, &moved).await })
-        };
+            async move { discard(&link, &moved).await }
+        });
         let back = loaded(&link, &idle, third, &moved).await;
         let path = link.path();
-        reading.abort();
+        drop(reading);
         // What is still on its way is of no use to anybody.
         let _ = tokio::time::timeout(PING_MAX, link.close("measured")).await;
         Ok(SpeedReport { idle, there: there?, back: back?, path })
@@ -349,12 +351,41 @@ mod tests {
         }
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_measurement_fills_both_directions_and_ends() {
+    async fn pair() -> (Node, Node) {
         let network = crate::MemoryNetwork::new();
         let node = async |name: &str| Node::builder().name(name).memory(&network).build().await.unwrap();
         let (a, b) = (node("a").await, node("b").await);
         crate::testing::introduce(&a, &b).unwrap();
+        (a, b)
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_measurement_that_nobody_waits_for_any_more_leaves_nothing_behind() {
+        let (a, b) = pair().await;
+        let (speed, _served) = (Speed::start(&a).unwrap(), Speed::start(&b).unwrap());
+        let there = b.id();
+        let measuring = tokio::spawn(async move { speed.measure(there, Duration::from_secs(6)).await });
+        let fills = || {
+            let streams = b.traffic().into_iter().flat_map(|(_, traffic)| traffic.streams);
+            streams.into_iter().any(|s| s.options.priority.class() == Class::Bulk && s.stats.bytes_sent > 0)
+        };
+        // The way back is the last of the three parts.
+        while !fills() && !measuring.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        measuring.abort();
+        let gone = async {
+            while !a.link_policies(&there).is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        // The other side would hold it for longer.
+        tokio::time::timeout(Duration::from_secs(60), gone).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_measurement_fills_both_directions_and_ends() {
+        let (a, b) = pair().await;
         let (speed, _served) = (Speed::start(&a).unwrap(), Speed::start(&b).unwrap());
         // A second for each phase: a busy machine may take a while to begin.
         let report = speed.measure(b.id(), Duration::from_secs(3)).await.unwrap();
