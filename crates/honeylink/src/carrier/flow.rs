@@ -178,7 +178,8 @@ impl Flows {
             return;
         }
         self.looked = now;
-        let (sent_before, lost_before) = self.losses;
+        // Each path counts for itself: where there are fewer than before, it is another one.
+        let (sent_before, lost_before) = if sent < self.losses.0 { (0, 0) } else { self.losses };
         let (sent_since, lost_since) = (sent.saturating_sub(sent_before), lost.saturating_sub(lost_before));
         if sent_since < LOSSES_PACKETS_MIN {
             return;
@@ -359,6 +360,24 @@ mod tests {
         assert!(left.iter().all(|(_, datagrams)| *datagrams <= 1), "{left:?}");
         let repairs = left.iter().filter(|(at, _)| at.as_micros() % 5000 != 0).count() as u64;
         assert!(repair.sent - repairs <= 2, "{repairs} of {} apart", repair.sent);
+    }
+
+    #[test]
+    fn losses_of_another_path_count_from_its_first_packets_on() {
+        let options = StreamOptions::from(honeylink_core::qos::Class::Realtime);
+        let gate = Gate::new(crate::clock::Clock::start(), None);
+        let flow = gate.open_datagrams(options, FecChoice::Auto, [1; LABEL_BYTES]).unwrap();
+        let level = || flow.stats().fec;
+        let look = |nth: u32, sent, lost| {
+            gate.inside().flows.look(Time::ZERO + LOSSES_EVERY * nth, sent, lost);
+        };
+        look(1, 1_000_000, 0);
+        assert_eq!(level(), FecLevel::None);
+        // It carried little before, and loses a fifth.
+        look(2, 300, 60);
+        assert_eq!(level(), FecLevel::Heavy);
+        look(3, 400, 60);
+        assert_eq!(level(), FecLevel::None);
     }
 
     #[test]

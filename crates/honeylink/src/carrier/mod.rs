@@ -284,7 +284,6 @@ impl Conn {
         }
     }
 
-    /// Tells when the paths may have changed.
     /// Where the path in use ends, if there is one of several.
     pub(crate) fn far_end(&self) -> Option<FarEnd> {
         match self {
@@ -293,6 +292,7 @@ impl Conn {
         }
     }
 
+    /// Tells when the paths may have changed.
     pub(crate) fn path_events(&self) -> PathEvents {
         match self {
             Self::Quic(c) => PathEvents::Quic(Box::pin(c.path_events())),

@@ -153,10 +153,12 @@ impl Link {
         self.shared().try_recv()
     }
 
-    /// Opens a byte stream to the peer. A [`Class`] is a complete answer to what it asks for; [`StreamOptions`] say more.
+    /// Opens a byte stream to the peer. A [`Class`] is a complete answer to what it asks for; [`StreamOptions`] say more. Waits
+    /// while 1,024 are open on the connection, which is what a peer allows.
     ///
     /// # Errors
-    /// [`StreamError`] if the link is over, its connection was lost just now, or the options contradict themselves.
+    /// [`StreamError`] if the link is over, its connection was lost just now, the options contradict themselves, or the
+    /// connection cannot guarantee what they ask for.
     pub async fn open_stream(&self, options: impl Into<StreamOptions>) -> Result<Stream, StreamError> {
         self.shared().open_stream(options.into()).await
     }
