@@ -6,9 +6,11 @@
 use std::time::Duration;
 
 use honeylink::link::{DatagramError, QosEvent, StreamError};
+use honeylink::services::pipe::PipeError;
+use honeylink::services::{Pipes, PolicyChoice};
 use honeylink::{
-    Class, FecChoice, Link, Listener, MemoryNetwork, Node, Preset, Priority, Reach, StreamOptions, Weight,
-    testing,
+    Class, FecChoice, Link, Listener, MemoryNetwork, Node, Policy, Preset, Priority, Reach, StreamOptions,
+    Weight, testing,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::Instant;
@@ -211,7 +213,7 @@ async fn everything_of_a_link_follows_a_policy(Pair { ours, theirs, .. }: &Pair)
 /// A guarantee is refused when it does not fit what the path was seen to carry. Only QUIC's paths have a rate.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guarantee_beyond_the_link_is_refused_once_the_link_is_known() {
-    let Pair { ours, theirs, _nodes, _listener } = Pair::new(None).await;
+    let Pair { ours, theirs, _nodes: [a, b], _listener } = Pair::new(None).await;
     let early = StreamOptions { rate_min: Some(1000), ..Class::Interactive.into() };
     let _early = soon("open", ours.open_stream(early)).await.unwrap();
     let mut stream = soon("open", ours.open_stream(Class::Bulk)).await.unwrap();
@@ -229,6 +231,17 @@ async fn a_guarantee_beyond_the_link_is_refused_once_the_link_is_known() {
     let greedy = StreamOptions { rate_min: Some(1 << 50), ..Class::Interactive.into() };
     let refused = soon("open", ours.open_stream(greedy)).await.err();
     assert!(matches!(refused, Some(StreamError::InsufficientBandwidth { .. })), "{refused:?}");
+    // A service that insists on it sends nothing; one that only wishes for it goes on with what there is.
+    let (at_a, at_b) = (Pipes::start(&a).unwrap(), Pipes::start(&b).unwrap());
+    b.change_grants(a.id(), vec!["pipe=yes".parse().unwrap()]).await.unwrap();
+    let mut taken = at_b.take().unwrap();
+    let policy = Policy { name: "greedy".into(), options: greedy, fec: FecChoice::Off };
+    let choice = |insist| Some(PolicyChoice { policy: policy.clone(), insist });
+    let insisted = soon("a pipe", at_a.open_under(b.id(), choice(true))).await;
+    assert!(matches!(insisted, Err(PipeError::Stream(StreamError::InsufficientBandwidth { .. }))));
+    let wished = soon("a pipe", at_a.open_under(b.id(), choice(false))).await.unwrap();
+    assert_eq!(wished.link.followed_policy(), Some(policy));
+    soon("the other end", taken.recv()).await.unwrap();
     draining.abort();
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use honeylink_core::wire::link::Class;
 use tokio::sync::mpsc;
 
-use super::steer::{PolicyChoice, steer};
+use super::steer::{self, PolicyChoice};
 use crate::link::{ApplyError, Link, Stream, StreamError};
 use crate::node::{ConnectError, ListenError, Node, Target};
 
@@ -86,10 +86,8 @@ impl Pipes {
         choice: Option<PolicyChoice>,
     ) -> Result<Pipe, PipeError> {
         let link = self.node.connect(target, PROTOCOL).await?;
-        let stream = match steer(&link, choice.as_ref()).await? {
-            Some(policy) => link.open_stream_under(&policy).await?,
-            None => link.open_stream(Class::Interactive).await?,
-        };
+        let policy = steer::steer(&link, choice.as_ref()).await?;
+        let stream = steer::open(&link, policy.as_deref(), choice.as_ref(), Class::Interactive).await?;
         Ok(Pipe { link, stream })
     }
 

@@ -1,8 +1,9 @@
 //! By which policy a service sends.
 
 use honeylink_core::qos::policy::Policy;
+use honeylink_core::wire::link::Class;
 
-use crate::link::{ApplyError, Link};
+use crate::link::{ApplyError, Link, Stream, StreamError};
 
 /// A policy that is wished for, and how much.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,5 +26,25 @@ pub(super) async fn steer(link: &Link, choice: Option<&PolicyChoice>) -> Result<
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+/// Opens a stream under the policy that [`steer`] gave, or else of a class. What is only wished for, and guaranteed more than
+/// the link can promise, is followed as far as the link carries it.
+pub(super) async fn open(
+    link: &Link,
+    policy: Option<&str>,
+    choice: Option<&PolicyChoice>,
+    otherwise: Class,
+) -> Result<Stream, StreamError> {
+    let Some(policy) = policy else { return link.open_stream(otherwise).await };
+    match link.open_stream_under(policy).await {
+        Err(StreamError::InsufficientBandwidth { .. }) if choice.is_some_and(|choice| !choice.insist) => {
+            let opened = link.open_stream(otherwise).await;
+            // What is open already asks for no promise.
+            let _ = steer(link, choice).await;
+            opened
+        }
+        opened => opened,
     }
 }

@@ -14,7 +14,7 @@ use crate::carrier::PathReport;
 use crate::clock::unix_ms;
 use crate::link::{ApplyError, Link, Stream, StreamError};
 use crate::node::{ConnectError, FetchStream, Target};
-use crate::services::steer::{PolicyChoice, steer};
+use crate::services::steer::{self, PolicyChoice};
 use crate::store::audit::AuditEvent;
 use crate::store::transfers::{Direction, TransferId, TransferRecord, TransferState};
 use crate::transfer::{Decision, Handle, Offer, Reason, SendError, SendOptions, SendReport, Sources, send};
@@ -203,17 +203,8 @@ impl Outgoing<'_> {
             Some(_) | None => self.shared.node.connect(self.peer, PROTOCOL).await?,
         };
         let choice = locked(&self.choice).clone();
-        let opened = match steer(&open, choice.as_ref()).await {
-            Ok(Some(policy)) => match open.open_stream_under(&policy).await {
-                Err(StreamError::InsufficientBandwidth { .. }) if !insisted(choice.as_ref()) => {
-                    let opened = open.open_stream(Class::Bulk).await;
-                    // Followed as far as the link carries it: what is open already asks for no promise.
-                    let _ = steer(&open, choice.as_ref()).await;
-                    opened
-                }
-                opened => opened,
-            },
-            Ok(None) => open.open_stream(Class::Bulk).await,
+        let opened = match steer::steer(&open, choice.as_ref()).await {
+            Ok(policy) => steer::open(&open, policy.as_deref(), choice.as_ref(), Class::Bulk).await,
             Err(ApplyError::Closed(why)) => Err(StreamError::Closed(why)),
             Err(refused @ (ApplyError::RolledBack { .. } | ApplyError::Rejected(_))) => {
                 return Err(FileError::Policy(refused));
@@ -285,10 +276,6 @@ fn sent_by(link: &Link) -> Option<SentBy> {
     let followed = link.followed_policy().map(|policy| policy.name);
     let taken_back = link.taken_back_policy();
     (followed.is_some() || taken_back.is_some()).then_some(SentBy { followed, taken_back })
-}
-
-fn insisted(choice: Option<&PolicyChoice>) -> bool {
-    choice.is_some_and(|choice| choice.insist)
 }
 
 /// Notes a transfer as interrupted when its future is dropped, as when the command that waits for it is.
