@@ -55,8 +55,7 @@ impl Book {
     /// # Errors
     /// Everything that is wrong in its files, not just the first thing.
     pub(crate) fn read(home: &HomeLayout) -> Result<Self, Vec<Wrong>> {
-        let mut known: Vec<Known> =
-            Preset::ALL.into_iter().map(|preset| Known { policy: preset.policy(), file: None }).collect();
+        let mut known = presets();
         let mut problems = Vec::new();
         for file in files(&home.policies()).map_err(|wrong| vec![wrong])? {
             match read_file(&file) {
@@ -115,6 +114,10 @@ pub(crate) fn ready(home: &HomeLayout, resolved: &Resolved) -> Result<Book, Fail
     if missing.is_empty() { Ok(book) } else { Err(crate::app::wrong_config(&missing)) }
 }
 
+fn presets() -> Vec<Known> {
+    Preset::ALL.into_iter().map(|preset| Known { policy: preset.policy(), file: None }).collect()
+}
+
 /// What is wrong in files, as one error.
 pub(crate) fn broken(wrong: &[Wrong]) -> ErrorBody {
     let lines: Vec<String> = wrong.iter().map(ToString::to_string).collect();
@@ -135,7 +138,7 @@ pub(crate) fn default_of<'a>(config: &'a Config, verb: &str) -> &'a str {
 pub(crate) const VERBS: [&str; 3] = ["send", "pipe", "chat"];
 
 /// The policies of one file.
-pub(crate) fn read_file(file: &Path) -> Result<Vec<Policy>, Wrong> {
+fn read_file(file: &Path) -> Result<Vec<Policy>, Wrong> {
     let wrong = |line, why: String| Wrong { file: file.to_owned(), line, why };
     let io = |error: std::io::Error| wrong(None, error.to_string());
     let size = std::fs::metadata(file).map_err(io)?.len();
@@ -144,6 +147,21 @@ pub(crate) fn read_file(file: &Path) -> Result<Vec<Policy>, Wrong> {
     }
     let text = std::fs::read_to_string(file).map_err(io)?;
     policy::from_toml(&text).map_err(|error| wrong(Some(error.line), error.what.to_string()))
+}
+
+/// Everything that would be wrong with a file if it were one of this device's; the names of its policies if nothing is.
+pub(crate) fn check_file(file: &Path) -> Result<Vec<String>, Vec<Wrong>> {
+    let policies = read_file(file).map_err(|wrong| vec![wrong])?;
+    let presets = presets();
+    let mut problems = Vec::new();
+    for policy in &policies {
+        let other = presets.iter().find(|other| other.policy.name == policy.name);
+        problems.extend(other.map(|other| taken(file, &policy.name, other)));
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    Ok(policies.into_iter().map(|policy| policy.name).collect())
 }
 
 /// The files of policies in a folder, by name. A folder that is not there has none.

@@ -26,6 +26,7 @@ fn a_mistyped_verb_option_or_number_is_a_usage_error_that_names_the_right_one() 
     anna.run(&["ping", "x", "--count", "many"]).exits(2).says("invalid value");
     anna.run(&["status", "--timeout", "-1"]).exits(2);
     anna.run(&["demo", "--nodes", "1"]).exits(2).says("2..=16");
+    anna.run(&["speed", "x", "--time", "61"]).exits(2).says("at most 60");
 }
 
 #[test]

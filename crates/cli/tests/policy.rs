@@ -35,6 +35,12 @@ fn presets_and_own_policies_are_listed_and_a_preset_can_be_taken_as_a_pattern() 
     assert_eq!(named(&listed, "iot")["from"], "preset");
     assert!(anna.run(&["policy", "list"]).exits(0).out.contains("film"));
     anna.run(&["policy", "check", &file]).exits(0).says("fine: film");
+    let taken = anna.file("taken.toml");
+    std::fs::write(&taken, pattern).unwrap();
+    let taken = taken.to_str().unwrap();
+    anna.run(&["policy", "check", taken])
+        .exits(2)
+        .says("taken.toml: policy `media-8k`: a preset is called that");
     assert_eq!(anna.run(&["policy", "check", "--json"]).exits(0).last()["ok"], true);
     anna.run(&["policy", "show", "flim"]).exits(4).says("did you mean \"film\"").says("gaming-input");
 }

@@ -154,10 +154,7 @@ fn show(app: &App, name: &str) -> Outcome {
 
 fn check(app: &App, file: Option<PathBuf>) -> Outcome {
     let names: Vec<String> = match file {
-        Some(file) => {
-            let read = policies::read_file(&file).map_err(|wrong| policies::broken(&[wrong]))?;
-            read.into_iter().map(|policy| policy.name).collect()
-        }
+        Some(file) => policies::check_file(&file).map_err(|wrong| policies::broken(&wrong))?,
         None => {
             let book = policies::ready(&app.home, &app.config()?)?;
             book.all().iter().map(|known| known.policy.name.clone()).collect()

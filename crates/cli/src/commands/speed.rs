@@ -11,6 +11,8 @@ use crate::output::units;
 
 /// What connecting and saying goodbye may take beside the measurement.
 const ANSWER_MARGIN: Duration = Duration::from_secs(60);
+/// The longest measurement, seconds: what the other side serves.
+const SECONDS_MAX: f64 = 60.0;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -29,19 +31,24 @@ pub(crate) struct Args {
     /// The device: name, id or unambiguous id prefix
     peer: String,
     /// Seconds in all, at most 60
-    #[arg(long, short, default_value = "10", value_parser = seconds)]
+    #[arg(long, short, default_value = "10", value_parser = few_seconds)]
     time: f64,
+}
+
+fn few_seconds(text: &str) -> Result<f64, String> {
+    let time = seconds(text)?;
+    if time <= SECONDS_MAX { Ok(time) } else { Err(format!("must be at most {SECONDS_MAX} seconds")) }
 }
 
 pub(crate) async fn run(app: &App, args: Args) -> Outcome {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "checked by `seconds` to be in range"
+        reason = "checked by `few_seconds` to be in range"
     )]
     let request = SpeedRequest { peer: args.peer, time_ms: ((args.time * 1000.0) as u64).max(1) };
     // The answer comes when everything is measured.
-    let wait = Duration::from_secs_f64(args.time.min(60.0)) + ANSWER_MARGIN;
+    let wait = Duration::from_secs_f64(args.time) + ANSWER_MARGIN;
     app.with_node(async |client| {
         let client = client.clone().with_answer_wait(wait);
         let report: SpeedReport = client.post(routes::SPEED, &request).await?;
