@@ -73,7 +73,7 @@ pub struct PolicyOnLink {
 }
 
 /// One stream or flow of datagrams that is open.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct OpenStream {
     /// Name of the device it goes to; absent where it is about one device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -104,6 +104,18 @@ pub struct OpenStream {
     pub bytes_per_s: u64,
     /// Bytes that wait now.
     pub queued_bytes: u64,
+    /// Median of how long bytes waited lately for their turn, in milliseconds; absent before the first, as are the next two.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_p50_ms: Option<f64>,
+    /// Its 90th percentile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_p90_ms: Option<f64>,
+    /// Its 99th percentile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait_p99_ms: Option<f64>,
+    /// Datagrams dropped because they were too late; 0 for a stream of bytes, of which nothing is dropped.
+    #[serde(default)]
+    pub datagrams_late: u64,
 }
 
 /// A policy that is not in force because the other device did not agree.

@@ -345,11 +345,15 @@ fn policies_and_open_streams_have_the_promised_names() {
             priority: 5,
             weight: 8,
             bytes_sent: 9,
+            wait_p50_ms: Some(0.5),
+            wait_p90_ms: Some(1.0),
+            wait_p99_ms: Some(2.5),
             ..OpenStream::default()
         },
         concat!(
             r#"{"peer":"studio","verb":"send","policy":"film","class":"interactive","priority":5,"weight":8,"#,
-            r#""bytes_sent":9,"bytes_per_s":0,"queued_bytes":0}"#
+            r#""bytes_sent":9,"bytes_per_s":0,"queued_bytes":0,"wait_p50_ms":0.5,"wait_p90_ms":1.0,"wait_p99_ms":2.5,"#,
+            r#""datagrams_late":0}"#
         ),
     );
     pin(

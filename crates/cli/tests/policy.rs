@@ -103,6 +103,9 @@ fn a_running_transfer_follows_a_policy_that_is_applied_and_path_and_status_say_s
     let sent = |stream: &&Value| stream["verb"] == "send" && stream["messages"].is_null();
     let stream = streams(&path).iter().find(sent).unwrap().clone();
     assert_eq!((&stream["policy"], &stream["rate_max_bytes_per_s"]), (&"slow".into(), &100_000.into()));
+    let waits = ["wait_p50_ms", "wait_p90_ms", "wait_p99_ms"].map(|key| stream[key].as_f64().unwrap());
+    assert!(waits.is_sorted(), "{stream}");
+    assert_eq!(stream["datagrams_late"], 0);
     let status = bert.run(&["status", "--json"]).exits(0).last();
     assert!(streams(&status).iter().any(|s| s["policy"] == "slow" && s["peer"] == "anna"), "{status}");
     assert!(bert.run(&["path", "anna"]).exits(0).out.contains("send by slow (priority 1, weight 4, at most"));

@@ -79,6 +79,10 @@ fn one(stream: &StreamReport, peer: Option<&str>) -> Option<OpenStream> {
         bytes_sent: stream.stats.bytes_sent,
         bytes_per_s: stream.stats.bytes_per_s,
         queued_bytes: stream.stats.queued_bytes,
+        wait_p50_ms: stream.stats.wait_p50.map(millis),
+        wait_p90_ms: stream.stats.wait_p90.map(millis),
+        wait_p99_ms: stream.stats.wait_p99.map(millis),
+        datagrams_late: stream.stats.datagrams_late,
     })
 }
 
