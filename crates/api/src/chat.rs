@@ -56,12 +56,16 @@ pub struct ChatMessage {
 }
 
 /// Body of `POST /v1/chat`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChatSend {
     /// Name, id or unambiguous id prefix.
     pub peer: String,
     /// What to say, UTF-8.
     pub text: String,
+    /// The policy that the other device must acknowledge first, and messages to it go by from then on. Absent: the configured
+    /// one, if there is one, which it need not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
 }
 
 /// One line of `GET /v1/chat/watch`.

@@ -117,6 +117,18 @@ fn a_running_transfer_follows_a_policy_that_is_applied_and_path_and_status_say_s
 }
 
 #[test]
+fn a_message_goes_by_a_policy_or_is_not_said() {
+    let (_anna, bert) = pair();
+    bert.run(&["chat", "anna", "--policy", "nonsense", "hello"]).exits(4).says("no policy is called");
+    bert.run(&["chat", "--policy", "iot"]).exits(2).says("PEER");
+    let sent = bert.run(&["chat", "anna", "--policy", "iot", "--json", "hello"]).exits(0).last();
+    assert_eq!(sent["state"], "delivered");
+    let status = bert.run(&["status", "--json"]).exits(0).last();
+    let open = status["streams"]["open"].as_array().unwrap();
+    assert!(open.iter().any(|stream| stream["verb"] == "chat" && stream["policy"] == "iot"), "{status}");
+}
+
+#[test]
 fn a_pipe_goes_by_a_policy_or_not_at_all() {
     let (_anna, bert) = pair();
     let refused = bert.run(&["pipe", "anna", "--policy", "iot"]).exits(10);

@@ -6,8 +6,9 @@
 mod attacker;
 
 use attacker::{Answer, Listening, node, soon};
+use honeylink::services::chat::ChatError;
 use honeylink::services::files::{Accept, FileError, Policy as Rules};
-use honeylink::services::{Files, Pipes, PolicyChoice};
+use honeylink::services::{Chat, Files, Pipes, PolicyChoice};
 use honeylink::transfer::{Durability, Handle};
 use honeylink::{Preset, State};
 use honeylink_core::wire::link::StreamKind;
@@ -71,6 +72,18 @@ async fn what_is_only_wished_for_goes_without_and_the_link_remembers_why() {
         }
     };
     soon("the pipe's stream", bytes).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_policy_is_refused_is_neither_said_nor_kept() {
+    let victim = node("victim").await;
+    let attacker = Listening::paired(6, &victim, Answer::Refusal("no")).await;
+    let chat = Chat::start(&victim).unwrap();
+    let choice = Some(PolicyChoice { policy: Preset::Iot.policy(), insist: true });
+    let error = soon("an answer", chat.send_under(attacker.id, "secret", choice)).await.unwrap_err();
+    assert!(matches!(error, ChatError::Policy(_)), "{error}");
+    let log = victim.store().chat().list(&attacker.id, None, 10).unwrap();
+    assert!(log.messages.is_empty(), "{log:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -180,6 +180,16 @@ async fn a_policy_is_agreed_and_followed_live(Pair { ours, theirs, .. }: &Pair) 
     assert!(asked(changed.options) && !asked(policy.options), "the open stream followed");
 }
 
+async fn changes_at_the_same_time_are_agreed_one_after_the_other(Pair { ours, theirs, .. }: &Pair) {
+    let policies = [Preset::Iot, Preset::File, Preset::GamingInput].map(Preset::policy);
+    let [one, two, three] = policies.clone().map(|policy| ours.apply_policy(policy));
+    let agreed = soon("apply", async { tokio::join!(one, two, three) }).await;
+    assert_eq!(agreed, (Ok(()), Ok(()), Ok(())));
+    for policy in policies {
+        assert_eq!(theirs.peers_policy(&policy.name), Some(policy));
+    }
+}
+
 async fn everything_of_a_link_follows_a_policy(Pair { ours, theirs, .. }: &Pair) {
     let stream = soon("open", ours.open_stream(Class::Bulk)).await.unwrap();
     let (flow, _taken) =
@@ -266,5 +276,6 @@ on_every_carrier!(
     a_late_datagram_is_dropped_and_counted,
     a_full_queue_warns_and_then_refuses,
     a_policy_is_agreed_and_followed_live,
+    changes_at_the_same_time_are_agreed_one_after_the_other,
     everything_of_a_link_follows_a_policy,
 );

@@ -256,6 +256,20 @@ async fn messages_of_chat_go_by_the_policy_of_the_node() {
     soon("send", at_a.send("b", "hello again")).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_goes_by_the_policy_that_was_named_whatever_is_the_nodes() {
+    let (a, b) = friends().await;
+    let (at_a, _at_b) = (Chat::start(&a).unwrap(), Chat::start(&b).unwrap());
+    at_a.set_policy(Some(Preset::File.policy()));
+    for preset in [Preset::Iot, Preset::GamingInput] {
+        let choice = Some(PolicyChoice { policy: preset.policy(), insist: true });
+        let sent = soon("send", at_a.send_under("b", "hello", choice)).await.unwrap();
+        assert_eq!(sent.message.state, MessageState::Delivered);
+        let follows = a.link_policies(&b.id()).remove(0).follows;
+        assert_eq!(follows, Some(preset.policy()));
+    }
+}
+
 /// A stream on which a test says what no honest sender would.
 struct Raw {
     _link: Link,

@@ -18,6 +18,7 @@ Examples:
   honeylink chat studio               talk; /help lists what else can be typed, Ctrl-D ends
   honeylink chat studio hello there   say one thing and end
   honeylink chat                      hear what everyone says
+  honeylink chat bot --policy iot     by a policy, or nothing is said
   uptime | honeylink chat studio      each line of stdin is a message";
 
 /// Talk to a paired device
@@ -33,23 +34,28 @@ pub(crate) struct Args {
     /// One message to send; then end
     #[arg(value_name = "TEXT")]
     message: Vec<String>,
+    /// Talk by this policy, which the other device must acknowledge; `honeylink policy list` shows them
+    #[arg(long, value_name = "NAME", requires = "peer")]
+    policy: Option<String>,
 }
 
 pub(crate) async fn run(app: &App, args: Args) -> Outcome {
+    let policy = args.policy.as_deref();
     app.with_node(async |client| match &args.peer {
         Some(peer) if !args.message.is_empty() => {
-            let sent = say(client, peer, &args.message.join(" ")).await?;
+            let sent = say(client, peer, policy, &args.message.join(" ")).await?;
             print(app, &sent)?;
             Ok(ExitCode::Ok)
         }
-        Some(peer) => talk(app, client, peer).await,
+        Some(peer) => talk(app, client, peer, policy).await,
         None => listen(app, client.watch(routes::CHAT_WATCH).await?).await,
     })
     .await
 }
 
-async fn say(client: &Client, peer: &str, words: &str) -> Result<ChatMessage, Failure> {
-    let body = ChatSend { peer: peer.to_owned(), text: words.to_owned() };
+async fn say(client: &Client, peer: &str, policy: Option<&str>, words: &str) -> Result<ChatMessage, Failure> {
+    let policy = policy.map(str::to_owned);
+    let body = ChatSend { peer: peer.to_owned(), text: words.to_owned(), policy };
     let sent: ChatMessage = client.post(routes::CHAT, &body).await?;
     if sent.state == ChatState::Failed {
         return Err(Failure::new(ErrorCode::Unreachable, "the message was not delivered"));
@@ -121,7 +127,7 @@ async fn answer(saying: &mut Option<Saying<'_>>) -> Result<ChatMessage, Failure>
     }
 }
 
-async fn talk(app: &App, client: &Client, peer: &str) -> Outcome {
+async fn talk(app: &App, client: &Client, peer: &str, policy: Option<&str>) -> Outcome {
     let watch = routes::with_query(routes::CHAT_WATCH, "peer", peer);
     let mut events = client.watch::<ChatEvent>(&watch).await?;
     let mut lines = input::lines();
@@ -144,7 +150,7 @@ async fn talk(app: &App, client: &Client, peer: &str) -> Outcome {
                     Typed::Quit => return Ok(ExitCode::Ok),
                     Typed::Words(words) => {
                         let words = words.to_owned();
-                        saying = Some(Box::pin(async move { say(client, peer, &words).await }));
+                        saying = Some(Box::pin(async move { say(client, peer, policy, &words).await }));
                     }
                     Typed::Help => HELP.iter().for_each(|line| app.out.note(line)),
                     Typed::Unknown(word) => app.out.warn(&format!(

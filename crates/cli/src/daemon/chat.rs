@@ -24,14 +24,21 @@ pub(super) async fn say(
     Json(said): Json<ChatSend>,
 ) -> Answer<ChatMessage> {
     let peer = daemon.resolve(&said.peer)?;
-    let sent = daemon.chat.send(peer, &said.text).await.map_err(|error| failed(&daemon, error))?;
+    // The configured one is followed by every link of the service anyway.
+    let choice = match &said.policy {
+        Some(policy) => daemon.choice("chat", Some(policy)).await?,
+        None => None,
+    };
+    let sent = daemon.chat.send_under(peer, &said.text, choice).await;
+    let sent = sent.map_err(|error| failed(&daemon, error, said.policy.is_none()))?;
     Ok(Json(describe(&daemon, &sent)))
 }
 
-fn failed(daemon: &Daemon, error: ChatError) -> ErrorBody {
+/// `may_mesh`: whether it was to go over the mesh where there is no link.
+fn failed(daemon: &Daemon, error: ChatError, may_mesh: bool) -> ErrorBody {
     let code = match error {
         ChatError::Connect(error @ ConnectError::Unreachable { .. })
-            if daemon.mode == Mode::Command && daemon.config.mesh.enabled =>
+            if may_mesh && daemon.mode == Mode::Command && daemon.config.mesh.enabled =>
         {
             let hint = "with a node that stays (honeylink up) it would go over the mesh, and be tried again";
             return failures::connect(error).with_hint(hint);
@@ -40,10 +47,11 @@ fn failed(daemon: &Daemon, error: ChatError) -> ErrorBody {
         ChatError::Empty => ErrorCode::BadRequest,
         ChatError::TooLong { .. } | ChatError::Log(ChatLogError::TooLong { .. }) => ErrorCode::TooLarge,
         ChatError::Closed(ref why) if why.is_clean() => ErrorCode::Policy,
+        ChatError::Policy(_) => ErrorCode::Policy,
         ChatError::Closed(_) => ErrorCode::Unreachable,
         ChatError::Mesh(MeshSendError::Target(error)) => return failures::connect(error),
         ChatError::Mesh(_) => ErrorCode::Unreachable,
-        ChatError::Unconfirmed(_) | ChatError::GivenUp(_) => ErrorCode::Timeout,
+        ChatError::Unconfirmed(_) | ChatError::Unagreed(_) | ChatError::GivenUp(_) => ErrorCode::Timeout,
         ChatError::Log(_) | ChatError::State(_) => ErrorCode::Internal,
     };
     ErrorBody::new(code, error.to_string())

@@ -27,6 +27,8 @@ const STREAM_OPEN_MAX: Duration = Duration::from_secs(2 * POLICY_ACK_MAX.as_secs
 #[derive(Debug, Default)]
 pub(super) struct PolicyDesk {
     machine: Mutex<Policies>,
+    /// Changes take turns: one is under way at a time, and who asks for the next one need not try again.
+    turn: tokio::sync::Mutex<()>,
     /// The name of the policy that all of the link follows.
     followed: Mutex<Option<String>>,
 }
@@ -83,6 +85,7 @@ impl LinkShared {
     }
 
     pub(super) async fn apply_policy(&self, policy: Policy) -> Result<(), ApplyError> {
+        let _turn = self.policies.turn.lock().await;
         let conn = self.active_conn().await?;
         let proposed = self.step(&conn, PolicyInput::Propose(policy));
         if let Some(rejected) = proposed.rejected {

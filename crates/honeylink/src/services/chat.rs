@@ -30,7 +30,7 @@ use self::owed::Owed;
 use super::steer::{PolicyChoice, steer};
 use crate::carrier::{PathReport, Rung};
 use crate::clock::unix_ms;
-use crate::link::{Link, LinkClosed};
+use crate::link::{ApplyError, Link, LinkClosed};
 use crate::mesh::{Failure, MeshSendError};
 use crate::node::{ConnectError, ListenError, Node, Target, Work};
 use crate::store::StateError;
@@ -81,6 +81,12 @@ pub enum ChatError {
     /// The other device has not confirmed it; it may have it or not.
     #[error("the other device did not confirm the message within {0:?}")]
     Unconfirmed(Duration),
+    /// The policy that was insisted on is not in force.
+    #[error(transparent)]
+    Policy(ApplyError),
+    /// The link has no connection just now, so that no policy can be agreed on.
+    #[error("the other device was not there to agree on the policy within {0:?}")]
+    Unagreed(Duration),
     /// No link could be made, and the mesh did not take it.
     #[error("no link could be made, and over the mesh: {0}")]
     Mesh(#[from] MeshSendError),
@@ -171,7 +177,8 @@ impl Chat {
         let accepting = shared.clone();
         node.spawn(async move {
             while let Some(link) = listener.accept().await {
-                accepting.adopt(link);
+                let choice = accepting.policy().clone();
+                accepting.adopt(link, choice);
             }
         });
         over_mesh::start(&shared);
@@ -197,6 +204,20 @@ impl Chat {
     /// # Errors
     /// [`ChatError`]; the message stays in the log as pending or failed.
     pub async fn send(&self, target: impl Into<Target>, text: &str) -> Result<ChatEvent, ChatError> {
+        self.send_under(target, text, None).await
+    }
+
+    /// As [`Chat::send`], by a policy that the link to the device follows from then on. The mesh knows no policies: without a
+    /// link nothing is said.
+    ///
+    /// # Errors
+    /// [`ChatError`]. With [`ChatError::Policy`], or if there is no link to agree on a policy, the message is not in the log.
+    pub async fn send_under(
+        &self,
+        target: impl Into<Target>,
+        text: &str,
+        choice: Option<PolicyChoice>,
+    ) -> Result<ChatEvent, ChatError> {
         if text.is_empty() {
             return Err(ChatError::Empty);
         }
@@ -205,6 +226,9 @@ impl Chat {
         }
         let shared = &self.shared;
         let peer = shared.node.resolve(target)?;
+        if let Some(choice) = &choice {
+            shared.agree(peer, choice).await?;
+        }
         let id = shared.new_id();
         let mut message =
             NewMessage { id, state: MessageState::Pending, text: text.to_owned(), at: unix_ms(), rung: None };
@@ -279,20 +303,29 @@ impl Shared {
 
     /// The open chat link to a peer, or a new one.
     async fn link_to(self: &Arc<Self>, peer: DeviceId) -> Result<Link, ConnectError> {
+        let choice = self.policy().clone();
+        self.link_by(peer, choice).await
+    }
+
+    /// The open chat link to a peer, or a new one that is to follow a policy.
+    async fn link_by(
+        self: &Arc<Self>,
+        peer: DeviceId,
+        choice: Option<PolicyChoice>,
+    ) -> Result<Link, ConnectError> {
         if let Some(link) = self.open_link(&peer) {
             return Ok(link);
         }
         let link = self.node.connect(peer, PROTOCOL).await?;
-        self.adopt(link.clone());
+        self.adopt(link.clone(), choice);
         Ok(link)
     }
 
     /// Reads a link until it ends.
-    fn adopt(self: &Arc<Self>, link: Link) {
+    fn adopt(self: &Arc<Self>, link: Link, choice: Option<PolicyChoice>) {
         let peer = link.peer();
         self.in_reach(&peer);
         self.links.lock().unwrap_or_else(PoisonError::into_inner).insert(peer, link.clone());
-        let choice = self.policy().clone();
         if choice.is_some() {
             let link = link.clone();
             self.node.spawn(async move {

@@ -161,7 +161,7 @@ async fn say(from: &Device, to: &Device) -> Result<ChatMessage, Failure> {
     // The first line says that nothing is missed from here on.
     heard.next().await?;
     let text = format!("hello {}, this is {}", to.name, from.name);
-    let said = ChatSend { peer: to.id.clone(), text: text.clone() };
+    let said = ChatSend { peer: to.id.clone(), text: text.clone(), policy: None };
     let sent: ChatMessage = from.client.post(routes::CHAT, &said).await?;
     while let Some(event) = heard.next().await? {
         if let ChatEvent::Message(message) = event

@@ -10,7 +10,9 @@ use tokio::time::Instant;
 
 use super::{CONFIRM_MAX, ChatError, Shared, Waiting, closed};
 use crate::carrier::PathReport;
+use crate::link::ApplyError;
 use crate::node::ConnectError;
+use crate::services::steer::{PolicyChoice, steer};
 use crate::store::chat::NewMessage;
 
 /// How long a link is tried where there is a mesh to fall back on.
@@ -33,6 +35,27 @@ impl Carried {
 }
 
 impl Shared {
+    /// Lets the link to a peer follow a policy, unless it does. A link whose connection was lost is not waited for longer than a
+    /// message would be.
+    pub(super) async fn agree(
+        self: &Arc<Self>,
+        peer: DeviceId,
+        choice: &PolicyChoice,
+    ) -> Result<(), ChatError> {
+        let link = self.link_by(peer, None).await?;
+        if link.followed_policy().as_ref() == Some(&choice.policy) {
+            return Ok(());
+        }
+        match tokio::time::timeout(CONFIRM_MAX, steer(&link, Some(choice))).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(ApplyError::Closed(why))) => Err(ChatError::Closed(why)),
+            Ok(Err(refused @ (ApplyError::RolledBack { .. } | ApplyError::Rejected(_)))) => {
+                Err(ChatError::Policy(refused))
+            }
+            Err(_) => Err(ChatError::Unagreed(CONFIRM_MAX)),
+        }
+    }
+
     /// Sends a message the best way there is. Who calls takes it out of `confirmations` when it waits no longer.
     pub(super) async fn carry(
         self: &Arc<Self>,
@@ -108,6 +131,8 @@ fn wants_mesh(error: &ChatError) -> bool {
         ChatError::Connect(_)
         | ChatError::Empty
         | ChatError::TooLong { .. }
+        | ChatError::Policy(_)
+        | ChatError::Unagreed(_)
         | ChatError::Mesh(_)
         | ChatError::GivenUp(_)
         | ChatError::Log(_)

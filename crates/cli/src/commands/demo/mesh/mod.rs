@@ -150,7 +150,7 @@ impl Talk<'_> {
         meanwhile: impl Future<Output = Result<String, Failure>>,
     ) -> Result<(), Failure> {
         let (began, before) = (Instant::now(), self.valley.on_air());
-        let said = ChatSend { peer: self.to.id.clone(), text: text.to_owned() };
+        let said = ChatSend { peer: self.to.id.clone(), text: text.to_owned(), policy: None };
         let saying = async {
             let sent: ChatMessage = self.from.client.post(routes::CHAT, &said).await?;
             if sent.state == ChatState::Delivered {
