@@ -304,8 +304,8 @@ mod tests {
         let (config, id) = (Config::default(), SessionId([1; 16]));
         let link = LinkShared::new(peer, "p/1".into(), id, Role::Initiator, config, Clock::start());
         link.offer_datagram(&packets[..100]);
+        assert!(packets.is_unique(), "somebody keeps all of what came with a datagram");
         assert_eq!(waiting.try_recv().unwrap(), [9; 100][..]);
         assert_eq!(link.datagrams_out.blocking_lock().try_recv().unwrap(), packets[..100]);
-        assert!(packets.is_unique(), "somebody keeps all of what came with a datagram");
     }
 }
