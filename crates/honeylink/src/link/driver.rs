@@ -324,7 +324,9 @@ mod tests {
     use super::*;
     use crate::carrier::memory::MemoryNetwork;
     use honeylink_core::session::{Config, Role};
-    use honeylink_core::wire::link::SessionId;
+    use honeylink_core::wire::link::{Frame, SessionId};
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::{Context, Waker};
 
     /// A connection on which the peer allows no stream.
     struct Full(Conn);
@@ -352,5 +354,53 @@ mod tests {
         let driver = drive_initiator(shared.clone(), Full(conn), clock);
         tokio::time::timeout(patience, driver).await.unwrap();
         assert!(shared.is_over());
+    }
+
+    /// Ends what runs beside a test, however that ends.
+    struct Over(Arc<AtomicBool>);
+
+    impl Drop for Over {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_link_is_taken_up_again_while_its_application_looks_for_messages_without_a_pause() {
+        let network = MemoryNetwork::new();
+        let (a, b) = (crate::testing::device_id(1), crate::testing::device_id(2));
+        let mut hosts = network.attach(b);
+        let ours = Conn::Memory(network.connect(a, b, b"x", [0; 32]).await.unwrap());
+        let theirs = Conn::Memory(hosts.recv().await.unwrap().conn);
+        let (config, id) = (Config::default(), SessionId([1; 16]));
+        let shared = Arc::new(LinkShared::new(a, "p/1".into(), id, Role::Responder, config, Clock::start()));
+        let over = Over(Arc::default());
+        let (looking, stop) = (shared.clone(), over.0.clone());
+        let application = tokio::task::spawn_blocking(move || {
+            let mut recv = std::pin::pin!(looking.recv());
+            let mut cx = Context::from_waker(Waker::noop());
+            while !stop.load(Ordering::Relaxed) && recv.as_mut().poll(&mut cx).is_pending() {}
+        });
+        for round in 0..300 {
+            let (mut send, recv) = ours.open().await.unwrap();
+            let mut hello = BytesMut::new();
+            Frame::Hello { version_min: 1, version_max: 1, message_max: 1 << 20, next: 0 }.encode(&mut hello);
+            send.write_chunk(hello.freeze()).await.unwrap();
+            let (back, there) = theirs.accept().await.unwrap();
+            shared.attach(theirs.clone(), back, there);
+            let taken_up = async {
+                // What the application does not read the driver does.
+                while *shared.watch_state().borrow() != State::Active {
+                    shared.read_next();
+                    tokio::task::yield_now().await;
+                }
+            };
+            let taken_up = tokio::time::timeout(Duration::from_secs(60), taken_up).await;
+            assert!(taken_up.is_ok(), "in round {round}");
+            shared.detach();
+            drop((send, recv));
+        }
+        drop(over);
+        application.await.unwrap();
     }
 }

@@ -283,13 +283,15 @@ impl LinkShared {
             let _ = send.retune(policy.options);
         }
         self.outlet.open(send);
-        self.inlet.open(recv, self.message_max);
         let mut inside = self.inside();
         inside.outgoing.clear();
         inside.attached = true;
         inside.conn = Some(conn);
         drop(inside);
         self.apply(Input::CarrierUp);
+        // Last: an application that waits in `recv` reads from here on, and the session must not hear of a stream before it
+        // knows that there is one.
+        self.inlet.open(recv, self.message_max);
     }
 
     /// The session stream is gone.
