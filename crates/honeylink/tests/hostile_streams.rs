@@ -13,9 +13,11 @@ use attacker::{PATIENCE, Session, header_of, node, soon};
 use bytes::BytesMut;
 use honeylink::link::ApplyError;
 use honeylink::{Node, Policy, Preset, testing};
-use honeylink_core::limits::{DATAGRAM_FLOWS_MAX, POLICIES_MAX, STREAMS_PER_PEER_MAX, UNREAD_BYTES_MAX};
+use honeylink_core::limits::{
+    DATAGRAM_FLOWS_MAX, LINKS_OPENED_BURST_MAX, POLICIES_MAX, STREAMS_PER_PEER_MAX, UNREAD_BYTES_MAX,
+};
 use honeylink_core::qos::policy::PolicyFrame;
-use honeylink_core::wire::link::StreamKind;
+use honeylink_core::wire::link::{Frame, StreamKind};
 use tokio::io::AsyncWriteExt as _;
 use tokio::task::JoinSet;
 
@@ -124,6 +126,29 @@ async fn a_peer_that_lies_about_policies_reaches_its_limit_and_changes_nothing_o
     let refused = session.say(StreamKind::Policy, &apply("two words", 1)).await;
     assert!(String::from_utf8_lossy(&refused).contains("no name for a policy"), "{refused:?}");
     assert_eq!(session.link.policy("p0"), None, "the peer's policies are not ours");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_takes_a_link_up_again_without_end_does_so_at_a_rate() {
+    let victim = node("victim").await;
+    let session = Session::new(9, &victim).await;
+    // Kept until the attacker says that it has it. It never does, and asks for it once more with each stream.
+    session.link.send(vec![7; 64 << 10]).await.unwrap();
+    let mut again = BytesMut::from(&header_of(StreamKind::Resume)[..]);
+    Frame::Hello { version_min: 1, version_max: 1, message_max: 1 << 20, next: 0 }.encode(&mut again);
+    let flooding = async {
+        let mut held = Vec::new();
+        for _ in 0..2 * LINKS_OPENED_BURST_MAX {
+            let (mut send, recv) = session.conn.open_bi().await.unwrap();
+            send.write_all(&again).await.unwrap();
+            held.push((send, recv));
+        }
+        while victim.stats().held_back.links == 0 {
+            // tidy: sleep because a counter tells nobody
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    soon("the victim holds it back", flooding).await;
 }
 
 /// The middle of some round trips of a link.

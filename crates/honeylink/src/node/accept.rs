@@ -344,6 +344,8 @@ async fn hand_over(inner: &Inner, session: &SessionId, carriage: Carriage) -> Op
     };
     match carriages {
         Some(carriages) if link.role() == Role::Responder => {
+            // With each everything that was not acknowledged goes out once more.
+            inner.allowances.take(carriage.conn.peer(), Work::Link).await;
             // The driver is gone only when the session is over; then the stream is dropped and so reset.
             let _ = carriages.send(carriage).await;
         }

@@ -1,5 +1,6 @@
 //! What a paired device may make this node do in a time (requirement LK9), beside what it may hold open at once: chat
-//! messages and offers of files, which cost writes to disk, and new links, which cost a line of the audit log each.
+//! messages and offers of files, which cost writes to disk, and new links, which cost a line of the audit log each, or links that
+//! it takes up again, which cost sending what it did not acknowledge.
 //!
 //! Who asks for more is neither refused nor loses anything: it waits at the place where it was read. Then nothing more of
 //! it is read there, its window fills, and QUIC holds it back. A device has one allowance over all its links and
@@ -31,7 +32,7 @@ pub(crate) enum Work {
     Message,
     /// Judge an offer of files.
     Offer,
-    /// Begin a link.
+    /// Begin a link, or take one up again.
     Link,
 }
 
