@@ -113,7 +113,8 @@ struct End {
 #[derive(Debug, Default)]
 struct Guest {
     ends: BTreeMap<Handle, End>,
-    /// The next number; they are never used again.
+    /// The next number, unless it is in use. They begin again when all were used: whoever is given one that it knew before
+    /// forgets what it stood for.
     next: u16,
     asks: Allowance,
     bytes: Allowance,
@@ -124,13 +125,18 @@ impl Guest {
         self.ends.iter().find(|(_, end)| end.peer == *peer).map(|(handle, end)| (*handle, *end))
     }
 
-    /// A number for one more crossing.
+    /// A number for one more crossing. Calls in vain use them up too, and whoever makes those must not keep others from
+    /// this guest.
     fn number(&self) -> Option<Handle> {
-        (self.ends.len() < FERRY_CROSSINGS_MAX && self.next < u16::MAX).then_some(Handle(self.next))
+        if self.ends.len() >= FERRY_CROSSINGS_MAX {
+            return None;
+        }
+        let mut from_here = (0..=u16::MAX).map(|further| Handle(self.next.wrapping_add(further)));
+        from_here.find(|handle| !self.ends.contains_key(handle))
     }
 
     fn begin(&mut self, handle: Handle, end: End) {
-        self.next = handle.0.saturating_add(1);
+        self.next = handle.0.wrapping_add(1);
         self.ends.insert(handle, end);
     }
 }

@@ -106,6 +106,22 @@ fn when_one_goes_the_other_sends_nowhere_and_no_number_comes_back() {
 }
 
 #[test]
+fn a_device_that_is_called_in_vain_without_end_is_reached_by_those_it_agrees_to_hear() {
+    let (mut desk, mut now) = (desk(&[1, 2, 3, 4]), Time::ZERO);
+    let (ours, theirs) = crossed(&mut desk, now);
+    for _ in 0..=u32::from(u16::MAX) {
+        now += ASK_EVERY;
+        let Ok(Asked::Call(called)) = desk.ask(now, &id(3), &id(2)) else { panic!("no call") };
+        assert_ne!(called, theirs, "it is in use");
+        assert_eq!(desk.answered(now, &id(2), called, false), Err(Refusal::NotHere));
+        assert_eq!(desk.carry(now, &id(1), ours, 1), Ok((id(2), theirs)));
+    }
+    let Ok(Asked::Call(called)) = desk.ask(now, &id(4), &id(2)) else { panic!("no call") };
+    let number = desk.answered(now, &id(2), called, true).unwrap();
+    assert_eq!(desk.carry(now, &id(4), number, 1), Ok((id(2), called)));
+}
+
+#[test]
 fn a_guest_that_sends_without_end_gets_its_share_and_others_theirs() {
     let rates = Rates { guest: 100_000, all: 1_000_000 };
     let mut desk = Desk::new(rates);

@@ -213,6 +213,8 @@ impl Ferries {
         let ferry = board.ferries.get_mut(&conn.peer()).filter(|ferry| ferry.conn.is(conn));
         let ferry = ferry.ok_or(NotOpened::Gone)?;
         ferry.close_to(&peer);
+        // One that was somebody else's long ago.
+        ferry.close(handle);
         if ferry.numbers.len() >= FERRY_CROSSINGS_MAX {
             return Err(NotOpened::TooMany);
         }
