@@ -18,7 +18,7 @@ mod quic_stream;
 pub(crate) mod relays;
 mod restrained;
 pub mod serial;
-mod slots;
+pub(crate) mod slots;
 mod soundings;
 pub(crate) mod tcp;
 mod ticket;
