@@ -13,6 +13,11 @@ const PROTOCOL: &str = "relayed/1";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn relay(seed: u64, access: Access) -> (RelayServer, RelayAddr) {
+    relay_for(seed, access, 100)
+}
+
+/// A relay that takes so many connections from one address.
+fn relay_for(seed: u64, access: Access, guests_per_source_max: usize) -> (RelayServer, RelayAddr) {
     let certificate = Certificate::own(&SecretKey::from_u64(seed), "127.0.0.1");
     let pin = certificate.pin().unwrap();
     let options = RelayOptions {
@@ -22,7 +27,7 @@ fn relay(seed: u64, access: Access) -> (RelayServer, RelayAddr) {
         certificate,
         access,
         guests_max: 100,
-        guests_per_source_max: 100,
+        guests_per_source_max,
         rate_bytes_per_s: None,
     };
     let server = RelayServer::start(options).unwrap();
@@ -211,6 +216,20 @@ async fn a_relay_with_a_list_takes_nobody_else_and_says_so() {
     server.set_access(Access::Listed([a.id()].into()));
     until(&a, |relay| relay.connected).await;
     assert!(server.stats().refused_access > 0);
+    // Taken off the list, it is not only kept from coming again.
+    server.set_access(Access::Listed(Default::default()));
+    let told = |problem: &String| problem.contains("not on the relay's list");
+    until(&a, |relay| !relay.connected && relay.problem.as_ref().is_some_and(told)).await;
+    a.shutdown().await;
+    server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_takes_one_connection_from_an_address_takes_one_guest_from_there() {
+    let (server, addr) = relay_for(1, Access::Everybody, 1);
+    let a = node("a", std::slice::from_ref(&addr)).await;
+    until(&a, |relay| relay.connected).await;
+    assert_eq!(server.stats().guests, 1);
     a.shutdown().await;
     server.shutdown().await;
 }

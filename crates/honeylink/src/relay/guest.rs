@@ -9,9 +9,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tokio_websockets::{Message, WebSocketStream};
 
+use super::House;
 use super::frame::{self, Heard};
 use super::guests::{Outbox, Place, count};
-use super::{Access, House};
 
 /// A guest has this long to prove its key.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,6 +21,8 @@ const PING_EVERY: Duration = Duration::from_secs(15);
 const SILENCE_MAX: Duration = Duration::from_secs(50);
 /// A guest that takes nothing for this long is gone.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Why a guest is turned away that others may not be.
+const NOT_LISTED: &str = "this device is not on the relay's list";
 /// Messages written between two flushes.
 const WRITE_BATCH: usize = 32;
 
@@ -66,25 +68,30 @@ where
     let mut rate = Rate::new(house.rate_bytes_per_s);
     tokio::select! {
         biased;
+        () = taken_off(house, &id) => Left::TurnedAway(NOT_LISTED),
         left = speak(&mut sink, outbox) => left,
         left = listen(house, &mut stream, place, &id, &mut rate, knows_status) => left,
     }
 }
 
 fn admit(house: &House, id: &DeviceId) -> Result<(), &'static str> {
-    let listed = match &*house.access() {
-        Access::Everybody => true,
-        Access::Listed(ids) => ids.contains(id),
-    };
-    if !listed {
+    if !house.access.borrow().lets_in(id) {
         count(&house.guests.counts.refused_access);
-        return Err("this device is not on the relay's list");
+        return Err(NOT_LISTED);
     }
     if house.guests.len() >= house.guests_max {
         count(&house.guests.counts.refused_busy);
         return Err("the relay is full");
     }
     Ok(())
+}
+
+/// Waits until a guest that was let in would not be any more.
+async fn taken_off(house: &House, id: &DeviceId) {
+    let mut access = house.access.subscribe();
+    // The sender lives in the house, so waiting cannot fail.
+    let _ = access.wait_for(|access| !access.lets_in(id)).await;
+    count(&house.guests.counts.refused_access);
 }
 
 async fn prove<S>(socket: &mut WebSocketStream<S>) -> Result<DeviceId, Left>

@@ -196,11 +196,11 @@ impl Sources {
     /// Room for one more connection of this source, if there is. The number of sources is bounded by that of connections.
     pub(super) fn admit(self: &Arc<Self>, source: Source) -> Option<Admission> {
         let mut open = self.open();
-        let held = open.entry(source).or_default();
-        if *held >= self.each_max {
+        let held = open.get(&source).copied().unwrap_or_default();
+        if held >= self.each_max {
             return None;
         }
-        *held += 1;
+        open.insert(source, held + 1);
         Some(Admission { sources: self.clone(), source })
     }
 }

@@ -25,13 +25,14 @@ mod web;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use honeylink_core::identity::DeviceId;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -53,6 +54,16 @@ pub enum Access {
     Everybody,
     /// These devices and no others.
     Listed(BTreeSet<DeviceId>),
+}
+
+impl Access {
+    /// Whether this device is one of them.
+    fn lets_in(&self, id: &DeviceId) -> bool {
+        match self {
+            Self::Everybody => true,
+            Self::Listed(ids) => ids.contains(id),
+        }
+    }
 }
 
 /// What a relay is started with.
@@ -140,7 +151,7 @@ struct House {
     sources: Arc<Sources>,
     /// Address discovery has connections of its own, one or two of each guest.
     discoverers: Arc<Sources>,
-    access: RwLock<Access>,
+    access: watch::Sender<Access>,
     observer: Option<ObserverSockets>,
     guests_max: usize,
     rate_bytes_per_s: Option<u64>,
@@ -152,10 +163,6 @@ impl House {
     fn observer_page(&self) -> Option<String> {
         let observer = self.observer.as_ref()?;
         Some(format!("{} {}\n", observer.id(), observer.local_addr().ok()?.port()))
-    }
-
-    fn access(&self) -> RwLockReadGuard<'_, Access> {
-        self.access.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -201,7 +208,7 @@ impl RelayServer {
             guests: Arc::default(),
             sources: Sources::new(options.guests_per_source_max),
             discoverers: Sources::new(options.guests_per_source_max.saturating_mul(2)),
-            access: RwLock::new(options.access),
+            access: watch::Sender::new(options.access),
             observer: observer.transpose()?,
             guests_max: options.guests_max,
             rate_bytes_per_s: options.rate_bytes_per_s,
@@ -247,9 +254,9 @@ impl RelayServer {
         self.house.observer.as_ref()?.local_addr().ok()
     }
 
-    /// Changes whom it lets in, from now on. Guests that are there stay.
+    /// Changes whom it lets in, from now on. Guests that it would not let in any more are sent away.
     pub fn set_access(&self, access: Access) {
-        *self.house.access.write().unwrap_or_else(PoisonError::into_inner) = access;
+        self.house.access.send_replace(access);
     }
 
     /// What it counted.

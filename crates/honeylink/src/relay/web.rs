@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use data_encoding::BASE64;
@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use tokio_websockets::{Config, Limits, ServerBuilder};
 
 use super::frame::MESSAGE_BYTES_MAX;
-use super::guests::count;
+use super::guests::{Admission, count};
 use super::{House, guest};
 
 /// TLS and each request's head must be there within this time.
@@ -62,15 +62,16 @@ pub(super) async fn run(house: Arc<House>, listener: TcpListener, tls: TlsAccept
         };
         let (house, tls, stop, tracker) = (house.clone(), tls.clone(), house.stop.clone(), tasks.clone());
         tasks.spawn(async move {
+            // Whoever becomes a guest takes it along, see `upgrade`.
+            let admission = Mutex::new(Some(admission));
             let serving = async {
-                if let Err(error) = receive(&house, stream, from, tls, &tracker).await {
+                if let Err(error) = receive(&house, stream, from, &admission, tls, &tracker).await {
                     count(&house.guests.counts.failed);
                     tracing::debug!(%from, %error, "a connection failed");
                 }
             };
             stop.run_until_cancelled(serving).await;
-            // A guest has its own place in the count from here on, see `upgrade`.
-            drop((permit, admission));
+            drop(permit);
         });
     }
 }
@@ -79,6 +80,7 @@ async fn receive(
     house: &Arc<House>,
     stream: TcpStream,
     from: SocketAddr,
+    admission: &Mutex<Option<Admission>>,
     tls: TlsAcceptor,
     tasks: &TaskTracker,
 ) -> std::io::Result<()> {
@@ -86,7 +88,7 @@ async fn receive(
     stream.set_nodelay(true)?;
     let stream = tokio::time::timeout(HEAD_TIMEOUT, tls.accept(stream)).await??;
     let service = service_fn(|request| {
-        let answer = answer(house, request, from, tasks);
+        let answer = answer(house, request, from, admission, tasks);
         async move { Ok::<_, Infallible>(answer) }
     });
     hyper::server::conn::http1::Builder::new()
@@ -99,12 +101,18 @@ async fn receive(
         .map_err(std::io::Error::other)
 }
 
-fn answer(house: &Arc<House>, request: Request<Incoming>, from: SocketAddr, tasks: &TaskTracker) -> Answer {
+fn answer(
+    house: &Arc<House>,
+    request: Request<Incoming>,
+    from: SocketAddr,
+    admission: &Mutex<Option<Admission>>,
+    tasks: &TaskTracker,
+) -> Answer {
     if request.method() != Method::GET {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "");
     }
     match request.uri().path() {
-        "/relay" => upgrade(house, request, from, tasks),
+        "/relay" => upgrade(house, request, from, admission, tasks),
         // Guests measure by these how far the relay is, and whether somebody stands between.
         "/ping" => plain(StatusCode::OK, ""),
         "/observer" => match house.observer_page() {
@@ -129,15 +137,15 @@ fn upgrade(
     house: &Arc<House>,
     mut request: Request<Incoming>,
     from: SocketAddr,
+    admission: &Mutex<Option<Admission>>,
     tasks: &TaskTracker,
 ) -> Answer {
     let (protocol, accept) = match websocket(request.headers()) {
         Ok(agreed) => agreed,
         Err(why) => return plain(StatusCode::BAD_REQUEST, why),
     };
-    let Some(admission) = house.sources.admit(Source::of(from.ip().to_canonical())) else {
-        count(&house.guests.counts.refused_busy);
-        return plain(StatusCode::TOO_MANY_REQUESTS, "too many connections from this address\n");
+    let Some(admission) = admission.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        return plain(StatusCode::BAD_REQUEST, "this connection is a WebSocket already\n");
     };
     let upgrading = hyper::upgrade::on(&mut request);
     let (house, stop) = (house.clone(), house.stop.clone());
