@@ -7,7 +7,7 @@ use std::time::Duration;
 use honeylink::mesh::{MeshOptions, Stats};
 use honeylink::node::BuildError;
 use honeylink::services::Chat;
-use honeylink::services::chat::ChatEvent;
+use honeylink::services::chat::{ChatError, ChatEvent, PROTOCOL};
 use honeylink::store::chat::{MessageState, NewMessage};
 use honeylink::store::home::OpenHomeError;
 use honeylink::{DeviceId, MemoryNetwork, Node, Rung, testing};
@@ -256,5 +256,78 @@ async fn what_was_not_confirmed_before_the_sender_stopped_goes_over_the_next_lin
         delivered(&a, c.id(), &at_a, &format!("message {n}")).await;
     }
     assert_eq!(received(&c, &a), ["message 2", "message 1", "message 3"], "what was given up stays so");
+    stop([a, c]).await;
+}
+
+/// Two paired devices without a mesh, of which the second is killed and started again: to the first it looks as if a cable was
+/// cut, and then the other device has forgotten all links.
+struct Two {
+    network: MemoryNetwork,
+    home: tempfile::TempDir,
+    a: Node,
+    c: Node,
+}
+
+impl Two {
+    async fn new() -> Self {
+        let (network, home) = (MemoryNetwork::new(), tempfile::tempdir().unwrap());
+        let a = node(&network, "a", home.path(), false).await;
+        let c = node(&network, "c", home.path(), false).await;
+        testing::introduce(&a, &c).unwrap();
+        Self { network, home, a, c }
+    }
+
+    /// Whoever holds something of the second lets go of it first. It is out of reach until its network rejoins.
+    async fn kill_c(self) -> (MemoryNetwork, Node, Node, tempfile::TempDir) {
+        let Self { network, home, a, c } = self;
+        network.part(a.id(), c.id());
+        c.shutdown().await;
+        drop(c);
+        let again = node(&network, "c", home.path(), false).await;
+        (network, a, again, home)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_under_way_to_a_device_that_was_killed_is_said_again_when_it_is_back() {
+    let two = Two::new().await;
+    let at_a = Chat::start(&two.a).unwrap();
+    let mut taking = two.c.listen(PROTOCOL).unwrap();
+    let (chat, to) = (at_a.clone(), two.c.id());
+    let saying = tokio::spawn(async move { chat.send(to, "hello").await });
+    let link = soon("a link", taking.accept()).await.unwrap();
+    soon("a message", link.recv()).await.unwrap();
+    // It has the message and dies before it says so, or keeps it: nobody knows, and nobody says goodbye.
+    two.network.part(two.a.id(), to);
+    drop((link, taking));
+    let (network, a, c, _home) = two.kill_c().await;
+    let at_c = Chat::start(&c).unwrap();
+    let mut events = at_c.events();
+    network.rejoin(a.id(), c.id());
+    assert_eq!(heard(&mut events).await.0, "hello");
+    delivered(&a, c.id(), &at_a, "hello").await;
+    assert_eq!(received(&c, &a), ["hello"]);
+    // Its sender was told that it stays pending, unless it heard of the second try.
+    let told = soon("its sender", saying).await.unwrap();
+    assert!(told.as_ref().err().is_none_or(ChatError::is_pending), "{told:?}");
+    stop([a, c]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_was_killed_hears_what_is_said_on_the_link_that_it_had_made() {
+    let two = Two::new().await;
+    let at_a = Chat::start(&two.a).unwrap();
+    let at_c = Chat::start(&two.c).unwrap();
+    soon("send", at_c.send(two.a.id(), "here I am")).await.unwrap();
+    drop(at_c);
+    let (network, a, c, _home) = two.kill_c().await;
+    let at_c = Chat::start(&c).unwrap();
+    let mut events = at_c.events();
+    network.rejoin(a.id(), c.id());
+    // On the link that nobody will take up again, since whoever made it does not know it any more.
+    let error = soon("send", at_a.send(c.id(), "welcome back")).await.unwrap_err();
+    assert!(error.is_pending(), "{error}");
+    assert_eq!(heard(&mut events).await.0, "welcome back");
+    delivered(&a, c.id(), &at_a, "welcome back").await;
     stop([a, c]).await;
 }

@@ -36,6 +36,8 @@ pub(super) async fn say(
 
 /// `may_mesh`: whether it was to go over the mesh where there is no link.
 fn failed(daemon: &Daemon, error: ChatError, may_mesh: bool) -> ErrorBody {
+    // Otherwise the link may have ended before there was a message.
+    let pending = may_mesh && error.is_pending();
     let code = match error {
         ChatError::Connect(error @ ConnectError::Unreachable { .. })
             if may_mesh && daemon.mode == Mode::Command && daemon.config.mesh.enabled =>
@@ -46,7 +48,7 @@ fn failed(daemon: &Daemon, error: ChatError, may_mesh: bool) -> ErrorBody {
         ChatError::Connect(error) => return failures::connect(error),
         ChatError::Empty => ErrorCode::BadRequest,
         ChatError::TooLong { .. } | ChatError::Log(ChatLogError::TooLong { .. }) => ErrorCode::TooLarge,
-        ChatError::Closed(ref why) if why.is_clean() => ErrorCode::Policy,
+        ChatError::Closed(ref why) if why.words_of_peer().is_some() => ErrorCode::Policy,
         ChatError::Policy(_) => ErrorCode::Policy,
         ChatError::Closed(_) => ErrorCode::Unreachable,
         ChatError::Mesh(MeshSendError::Target(error)) => return failures::connect(error),
@@ -54,7 +56,12 @@ fn failed(daemon: &Daemon, error: ChatError, may_mesh: bool) -> ErrorBody {
         ChatError::Unconfirmed(_) | ChatError::Unagreed(_) | ChatError::GivenUp(_) => ErrorCode::Timeout,
         ChatError::Log(_) | ChatError::State(_) => ErrorCode::Internal,
     };
-    ErrorBody::new(code, error.to_string())
+    let body = ErrorBody::new(code, error.to_string());
+    if pending {
+        body.with_hint("it stays pending, and is said again on the next link to that device")
+    } else {
+        body
+    }
 }
 
 #[derive(Debug, Deserialize)]

@@ -24,7 +24,7 @@ use honeylink_core::identity::DeviceId;
 use honeylink_core::qos::StreamOptions;
 use honeylink_core::qos::fec::FecChoice;
 use honeylink_core::qos::policy::Policy;
-use honeylink_core::session::State;
+use honeylink_core::session::{Role, State};
 use honeylink_core::wire::link::{Class, SessionId};
 use tokio::sync::{broadcast, watch};
 
@@ -106,6 +106,11 @@ impl Link {
     /// What both sides call this link.
     pub(crate) fn id(&self) -> SessionId {
         self.shared().id()
+    }
+
+    /// Whether this side opened it, and so is the one that takes it up again when it breaks.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.shared().role() == Role::Initiator
     }
 
     /// The peer's identity, proved by its key.

@@ -21,7 +21,7 @@ use honeylink_core::identity::DeviceId;
 use honeylink_core::limits::CHAT_MESSAGE_BYTES_MAX;
 use honeylink_core::qos::policy::Policy;
 use honeylink_core::wire::chat::ChatFrame;
-use honeylink_core::wire::link::SessionId;
+use honeylink_core::wire::link::{CloseCode, SessionId};
 use tokio::sync::{broadcast, oneshot};
 use tokio::time::Instant;
 
@@ -99,6 +99,32 @@ pub enum ChatError {
     /// The log cannot be read.
     #[error("the message log cannot be used: {0}")]
     State(#[from] StateError),
+}
+
+impl ChatError {
+    /// Whether a message that got into the log stays pending and is said again on the next link: the other device may have it
+    /// or not, and did not say that it will not have it.
+    #[must_use]
+    pub fn is_pending(&self) -> bool {
+        match self {
+            Self::Unconfirmed(_) => true,
+            // Its link ended under way. One that was refused was closed with a reason, or with a code of its own.
+            Self::Closed(why) => {
+                let ended =
+                    matches!(why.0.code, CloseCode::Normal | CloseCode::Shutdown | CloseCode::UnknownSession);
+                ended && why.words_of_peer().is_none()
+            }
+            Self::Empty
+            | Self::TooLong { .. }
+            | Self::Connect(_)
+            | Self::Policy(_)
+            | Self::Unagreed(_)
+            | Self::Mesh(_)
+            | Self::GivenUp(_)
+            | Self::Log(_)
+            | Self::State(_) => false,
+        }
+    }
 }
 
 /// The chat service of a node. Clones are the same service.
@@ -245,7 +271,8 @@ impl Chat {
         }
         message.state = match &outcome {
             Ok(carried) if carried.confirmed => MessageState::Delivered,
-            Ok(_) | Err(ChatError::Unconfirmed(_)) => MessageState::Pending,
+            Ok(_) => MessageState::Pending,
+            Err(error) if error.is_pending() => MessageState::Pending,
             Err(_) => MessageState::Failed,
         };
         message.rung = outcome.as_ref().ok().and_then(|carried| carried.path.as_ref()).map(|path| path.rung);
@@ -258,7 +285,12 @@ impl Chat {
         if waited.settled {
             shared.settled(&peer, id).await;
         }
+        let owed = !waited.settled;
         drop(waited);
+        if owed && outcome.is_err() {
+            // The device may have been in reach all the time: started again, it only did not know the link any more.
+            shared.approach(peer);
+        }
         let Carried { path, keeper, .. } = outcome?;
         let keeper = keeper.filter(|_| message.state == MessageState::Pending);
         let event = ChatEvent { peer, message, path, keeper, update: false };
@@ -301,6 +333,12 @@ impl Shared {
         open.filter(|link| link.state() != crate::State::Closed)
     }
 
+    /// The open chat link to a peer, unless it is broken and the peer's to take up again: one that was started again does not
+    /// know it any more, and will never do so.
+    fn sound_link(&self, peer: &DeviceId) -> Option<Link> {
+        self.open_link(peer).filter(|link| link.is_ours() || link.state() != crate::State::Suspended)
+    }
+
     /// The open chat link to a peer, or a new one.
     async fn link_to(self: &Arc<Self>, peer: DeviceId) -> Result<Link, ConnectError> {
         let choice = self.policy().clone();
@@ -313,9 +351,22 @@ impl Shared {
         peer: DeviceId,
         choice: Option<PolicyChoice>,
     ) -> Result<Link, ConnectError> {
-        if let Some(link) = self.open_link(&peer) {
-            return Ok(link);
+        match self.open_link(&peer) {
+            Some(link) => Ok(link),
+            None => self.new_link_by(peer, choice).await,
         }
+    }
+
+    async fn new_link(self: &Arc<Self>, peer: DeviceId) -> Result<Link, ConnectError> {
+        let choice = self.policy().clone();
+        self.new_link_by(peer, choice).await
+    }
+
+    async fn new_link_by(
+        self: &Arc<Self>,
+        peer: DeviceId,
+        choice: Option<PolicyChoice>,
+    ) -> Result<Link, ConnectError> {
         let link = self.node.connect(peer, PROTOCOL).await?;
         self.adopt(link.clone(), choice);
         Ok(link)
@@ -345,6 +396,11 @@ impl Shared {
             let mut links = shared.links.lock().unwrap_or_else(PoisonError::into_inner);
             if links.get(&peer).is_some_and(|kept| kept.state() == crate::State::Closed) {
                 links.remove(&peer);
+            }
+            drop(links);
+            if link.why_closed().0.code == CloseCode::UnknownSession {
+                // The device was started again and is there: what was said here is owed, and no other news will come of it.
+                shared.approach(peer);
             }
         });
     }

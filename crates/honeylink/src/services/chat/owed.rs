@@ -34,6 +34,9 @@ use crate::store::chat::MessageState;
 const READ_AT_ONCE: usize = 64;
 /// How long a link is tried to a device that has come into reach.
 const APPROACH_MAX: Duration = Duration::from_secs(15);
+/// How long a device that made the link which is broken has to take it up again: longer than the longest pause between its
+/// tries.
+const TAKEN_UP_MAX: Duration = Duration::from_secs(6);
 /// Pauses between tries: what is heard first of a device may be a connection that dies again.
 const APPROACH_AGAIN: [Duration; 3] =
     [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(15)];
@@ -150,13 +153,20 @@ impl Shared {
             return;
         }
         self.in_reach(&peer);
-        if self.open_link(&peer).is_some() || !self.owed.approached().insert(peer) {
+        if self.sound_link(&peer).is_some() || !self.owed.approached().insert(peer) {
             return;
         }
         let shared = self.clone();
         self.node.spawn(async move {
+            if let Some(broken) = shared.open_link(&peer) {
+                let mut state = broken.watch_state();
+                // Either way it is looked what there is by now.
+                let _ = tokio::time::timeout(TAKEN_UP_MAX, state.wait_for(|s| *s != State::Suspended)).await;
+            }
             let mut pauses = APPROACH_AGAIN.into_iter();
-            while !matches!(tokio::time::timeout(APPROACH_MAX, shared.link_to(peer)).await, Ok(Ok(_))) {
+            while shared.sound_link(&peer).is_none()
+                && !matches!(tokio::time::timeout(APPROACH_MAX, shared.new_link(peer)).await, Ok(Ok(_)))
+            {
                 let Some(pause) = pauses.next().filter(|_| shared.owed.has(&peer)) else { break };
                 tokio::time::sleep(pause).await;
             }
