@@ -186,6 +186,39 @@ async fn a_connection_cut_in_the_middle_costs_time_and_nothing_else() {
     assert_eq!(std::fs::read(into.path().join("film.mkv")).unwrap(), std::fs::read(&paths[0]).unwrap());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_in_place_before_its_sender_knew_is_not_placed_twice() {
+    let (from, into) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (a, b) = friends().await;
+    let at_a = Files::start(&a, policy(from.path(), Accept::Nothing)).unwrap();
+    let at_b = Files::start(&b, policy(into.path(), Accept::Everything)).unwrap();
+    let mut events = at_b.events();
+    let paths = [file(from.path(), "photo.jpg", 300_000)];
+    let mut placed = Vec::new();
+    for _ in 0..3 {
+        let sent = soon("send", at_a.send("b", &paths, Handle::new())).await.unwrap();
+        assert_eq!(done(&sent).bytes, 300_000);
+        let received = async {
+            loop {
+                if let FileEvent::Ended(ended) = events.recv().await.unwrap() {
+                    return done(&ended).placed.clone();
+                }
+            }
+        };
+        placed.extend(soon("receive", received).await);
+        if placed.len() == 1 {
+            // As after `kill -9` between the last file's move and the note that all is done.
+            let mut record = b.store().transfers().find(&sent.id).unwrap();
+            record.state = TransferState::Paused;
+            b.store().transfers().renew(record).unwrap();
+        }
+    }
+    let name = |name: &str| into.path().join(name);
+    // Only the last was sent once more on purpose.
+    assert_eq!(placed, [name("photo.jpg"), name("photo.jpg"), name("photo (2).jpg")]);
+    assert_eq!(std::fs::read_dir(into.path()).unwrap().count(), 2);
+}
+
 /// A policy with a cap, bytes a second.
 fn capped(name: &str, rate_max: u64) -> QosPolicy {
     QosPolicy {

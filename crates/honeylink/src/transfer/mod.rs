@@ -19,7 +19,8 @@
 //! Everything is received into `NAME.<16 hex digits>.part/` inside the destination and moved to its final name when all
 //! hashes are verified: no partial file ever has a final name. The folder's name follows from the transfer's id and the
 //! peer, so the next attempt finds it, and what it holds is claimed by content (see `resume` in the core's module doc).
-//! A broken stream, a full disk or `kill -9` leave it in place; a cancel by a person removes it.
+//! A broken stream, a full disk or `kill -9` leave it in place; a cancel by a person removes it. If only the receipt was lost, the
+//! next attempt brings everything once more, and what is in its place already is not placed twice ([`Decision::AcceptAgain`]).
 //!
 //! # The digest
 //!
@@ -37,6 +38,7 @@ mod inflow;
 mod pipe;
 mod produce;
 mod receive;
+mod same;
 mod send;
 mod source;
 mod staging;

@@ -65,6 +65,9 @@ impl Default for ReceiveOptions {
 pub enum Decision {
     /// Receive it.
     Accept,
+    /// Receive it. An earlier attempt of the same transfer may have put it in place, in whole or in part, without its sender
+    /// knowing: what lies there byte by byte the same gets no second name.
+    AcceptAgain,
     /// Do not; the text is for the sender.
     Decline(String),
 }
@@ -82,6 +85,8 @@ pub struct ReceiveReport {
     pub bytes_kept: u64,
     /// From the acceptance until everything was in place.
     pub elapsed: Duration,
+    /// The sender has read the receipt. One that has not may offer the same once more ([`Decision::AcceptAgain`]).
+    pub heard: bool,
     /// See the module's doc.
     pub digest: Hash,
 }
@@ -148,20 +153,27 @@ where
         Ok((digest, ..)) => Some(Message::Receipt { digest: *digest }),
         Err(error) => error.stop_reason().map(|reason| Message::Stop { reason, text: error.stop_text() }),
     };
-    if let Some(last) = last {
-        let say_it = async {
-            let _ = out.send(encoded(&last)).await;
-            drop(out);
-            if outgoing.await.is_ok() {
-                // The sender closes its side when it has read this: then the connection may go.
-                let mut rest = [0; 1];
-                while matches!(reader.read(&mut rest).await, Ok(1)) {}
-            }
-        };
-        let _ = tokio::time::timeout(LAST_WORD, say_it).await;
-    }
+    let say_it = async {
+        let Some(last) = last else { return false };
+        let _ = out.send(encoded(&last)).await;
+        drop(out);
+        outgoing.await.is_ok() && was_read(&mut reader).await
+    };
+    let heard = tokio::time::timeout(LAST_WORD, say_it).await.unwrap_or(false);
     let (digest, bytes_kept, placed, placed_count) = outcome?;
-    Ok(ReceiveReport { offer, placed, placed_count, bytes_kept, elapsed: started.elapsed(), digest })
+    Ok(ReceiveReport { offer, placed, placed_count, bytes_kept, elapsed: started.elapsed(), heard, digest })
+}
+
+/// Waits for the end of the stream: the sender closes its side when it has read the last word, and then the connection may go.
+async fn was_read<R: AsyncRead + Unpin>(reader: &mut BufReader<R>) -> bool {
+    let mut rest = [0; 1];
+    loop {
+        match reader.read(&mut rest).await {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
 }
 
 async fn write_frames<W: AsyncWrite + Unpin>(
@@ -200,12 +212,15 @@ where
         // A sender that gives up while a person thinks must not leave a question on the screen.
         gone = sender_gone(reader) => return Err(plain(gone)),
     };
-    if let Decision::Decline(text) = decision {
-        return Err((ReceiveError::Declined, text));
-    }
+    let again = match decision {
+        Decision::Accept => false,
+        Decision::AcceptAgain => true,
+        Decision::Decline(text) => return Err((ReceiveError::Declined, text)),
+    };
     let (into, for_disk, scope) = (into.to_owned(), offer.clone(), options.scope.clone());
     let opened = on_file_thread(move || {
-        let staging = Staging::open(&into, &for_disk, &scope, LOCK_PATIENCE)?;
+        let mut staging = Staging::open(&into, &for_disk, &scope, LOCK_PATIENCE)?;
+        staging.again = again;
         if let Err(error) = staging.check_space(&for_disk) {
             staging.discard_if_empty();
             return Err(error);

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use super::disk;
 use super::error::{DiskError, ReceiveError};
 use super::receive::Durability;
+use super::same;
 
 /// How long the threads of an attempt that was just dropped may take to let go of the folder: they write what they were
 /// given first, on a disk that may be busy.
@@ -30,6 +31,8 @@ pub(super) struct Staging {
     /// Locked while we are at work.
     pub(super) folder: Arc<OwnedFd>,
     pub(super) resumed: bool,
+    /// Whether what is received may be in its place already.
+    pub(super) again: bool,
     name: String,
     into: PathBuf,
     into_folder: OwnedFd,
@@ -55,6 +58,7 @@ impl Staging {
                     path,
                     folder: Arc::new(folder),
                     resumed,
+                    again: false,
                     name,
                     into: into.to_owned(),
                     into_folder,
@@ -117,7 +121,8 @@ impl Staging {
         held
     }
 
-    /// Moves everything to its final name; a taken name is numbered. Returns the first names, and how many there are.
+    /// Moves everything to its final name; a taken name is numbered, unless the very same lies there and may be an earlier
+    /// attempt's. Returns the first names, and how many there are.
     pub(super) fn place(self, durability: Durability) -> Result<(Vec<PathBuf>, u64), DiskError> {
         let listed = std::fs::read_dir(&self.path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let listed = listed.map_err(|e| DiskError::new("list", &self.path, e))?;
@@ -144,11 +149,27 @@ impl Staging {
         for n in 2..TRANSFER_RENAMES_MAX {
             match disk::rename_new(self.folder.as_fd(), name, self.into_folder.as_fd(), &target) {
                 Ok(()) => return Ok(target),
+                Err(Errno::EXIST | Errno::NOTEMPTY) if self.again && self.is_there(name, &target) => {
+                    self.drop_one(name)?;
+                    return Ok(target);
+                }
                 Err(Errno::EXIST | Errno::NOTEMPTY) => target = names::numbered(name, n),
                 Err(error) => return Err(DiskError::new("move into place", self.into.join(target), error)),
             }
         }
         Err(DiskError::new("find a free name for", self.into.join(name), Errno::EXIST))
+    }
+
+    /// Whether what was received lies under a name already. What cannot be read is not the same.
+    fn is_there(&self, name: &str, target: &str) -> bool {
+        same::lies_in(&self.path.join(name), &self.into.join(target)).unwrap_or(false)
+    }
+
+    fn drop_one(&self, name: &str) -> Result<(), DiskError> {
+        let path = self.path.join(name);
+        let removed =
+            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        removed.map_err(|e| DiskError::new("remove", path, e))
     }
 
     /// Removes everything that was received.

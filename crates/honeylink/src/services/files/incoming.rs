@@ -160,17 +160,20 @@ impl<'a> Run<'a> {
             return Some(Ended { id, direction, peer, name: offer.name, result });
         };
         let result = match result {
-            Ok(report) => Ok(Done {
-                files: report.offer.files,
-                bytes: report.offer.bytes,
-                bytes_kept: report.bytes_kept,
-                moving: report.elapsed.min(started.elapsed()),
-                path: path(),
-                digest: report.digest,
-                placed: report.placed,
-                notes: vec![],
-                policy: None,
-            }),
+            Ok(report) => {
+                self.shared.note_heard(id, report.heard);
+                Ok(Done {
+                    files: report.offer.files,
+                    bytes: report.offer.bytes,
+                    bytes_kept: report.bytes_kept,
+                    moving: report.elapsed.min(started.elapsed()),
+                    path: path(),
+                    digest: report.digest,
+                    placed: report.placed,
+                    notes: vec![],
+                    policy: None,
+                })
+            }
             Err(error) => Err(Arc::new(FileError::from(error))),
         };
         self.conclude(id, &result).await;
@@ -205,7 +208,11 @@ impl<'a> Run<'a> {
             self.shared.node.allow(self.peer, Work::Offer).await;
         }
         let mut decision = self.judge(id, &offer).await;
-        if decision == Decision::Accept && !self.begin(id, &offer).await {
+        if decision == Decision::Accept && self.was_accepted(id, &offer) {
+            decision = Decision::AcceptAgain;
+        }
+        let accepted = matches!(decision, Decision::Accept | Decision::AcceptAgain);
+        if accepted && !self.begin(id, &offer).await {
             decision = Decision::Decline("another transfer has this number".into());
         }
         self.shared.audit_offer(self.peer, id, &offer, &decision);
@@ -254,8 +261,8 @@ impl<'a> Run<'a> {
         record.peer == Some(self.peer) && record.direction == Direction::Incoming
     }
 
-    /// Whether the same transfer was accepted before and only interrupted. The id alone does not make it the same: who said
-    /// yes to a photo did not say yes to whatever comes under its number later.
+    /// Whether the same transfer was accepted before and only interrupted, perhaps by nothing but the loss of its receipt. The id
+    /// alone does not make it the same: who said yes to a photo did not say yes to whatever comes under its number later.
     fn was_accepted(&self, id: TransferId, offer: &Offer) -> bool {
         self.shared.node.store().transfers().find(&id).is_some_and(|record| {
             self.owns(&record)
@@ -263,7 +270,11 @@ impl<'a> Run<'a> {
                     && record.files == offer.files
                     && record.total_bytes == offer.bytes)
                 && record.destination.as_deref() == Some(&*self.policy.into)
-                && matches!(record.state, TransferState::Paused | TransferState::Active)
+                && match record.state {
+                    TransferState::Paused | TransferState::Active => true,
+                    TransferState::Done => locked(&self.shared.unheard).contains(&id),
+                    TransferState::Queued | TransferState::Failed | TransferState::Declined => false,
+                }
         })
     }
 

@@ -17,7 +17,7 @@ mod incoming;
 mod outgoing;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -237,6 +237,8 @@ struct Shared {
     policies: Mutex<Vec<(u64, Policy)>>,
     running: Mutex<BTreeMap<TransferId, Entry>>,
     asked: Mutex<BTreeMap<TransferId, Question>>,
+    /// Finished ones whose senders may not know it, and so may offer them once more.
+    unheard: Mutex<BTreeSet<TransferId>>,
     /// Room for incoming transfers, of all peers together and of each.
     moving: Arc<Semaphore>,
     rooms: Mutex<BTreeMap<DeviceId, Arc<Room>>>,
@@ -272,6 +274,7 @@ impl Files {
             policies: Mutex::new(vec![(0, policy)]),
             running: Mutex::new(BTreeMap::new()),
             asked: Mutex::new(BTreeMap::new()),
+            unheard: Mutex::new(BTreeSet::new()),
             moving: Arc::new(Semaphore::new(INCOMING_MAX)),
             rooms: Mutex::new(BTreeMap::new()),
         });

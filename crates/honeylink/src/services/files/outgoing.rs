@@ -406,7 +406,9 @@ impl Shared {
     pub(super) fn audit_offer(&self, peer: DeviceId, id: TransferId, offer: &Offer, decision: &Decision) {
         let name = &offer.name;
         self.node.audit(&match decision {
-            Decision::Accept => AuditEvent::TransferAccepted { peer, transfer: id, name, bytes: offer.bytes },
+            Decision::Accept | Decision::AcceptAgain => {
+                AuditEvent::TransferAccepted { peer, transfer: id, name, bytes: offer.bytes }
+            }
             Decision::Decline(reason) => AuditEvent::TransferDeclined { peer, transfer: id, name, reason },
         });
     }

@@ -21,6 +21,9 @@ pub(super) const INCOMING_PER_PEER_MAX: usize = 4;
 /// also serves everything else the node does on disk.
 pub(super) const INCOMING_MAX: usize = 24;
 
+/// Finished transfers that are remembered because their senders may not know it.
+const UNHEARD_MAX: usize = 256;
+
 /// A transfer under way, and how to tell it that a newer attempt took its place.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -50,6 +53,19 @@ impl Shared {
             moving: Arc::new(Semaphore::new(INCOMING_PER_PEER_MAX)),
         };
         locked(&self.rooms).entry(peer).or_insert_with(|| Arc::new(room())).clone()
+    }
+
+    /// Notes whether the sender of a finished transfer knows that it is.
+    pub(super) fn note_heard(&self, id: TransferId, heard: bool) {
+        let mut unheard = locked(&self.unheard);
+        unheard.remove(&id);
+        if heard {
+            return;
+        }
+        if unheard.len() >= UNHEARD_MAX {
+            unheard.pop_first();
+        }
+        unheard.insert(id);
     }
 
     /// Notes a transfer as running; `None` if the same one is already. Only the peer that sends a transfer may take its

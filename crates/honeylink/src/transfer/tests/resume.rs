@@ -1,6 +1,7 @@
 //! Interrupted transfers continue, and never end in wrong bytes.
 
 use super::*;
+use honeylink_core::transfer::frame::Message;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -67,6 +68,56 @@ async fn what_arrived_is_not_sent_again() {
     assert!(kept >= (25 << 20), "kept only {kept}");
     assert_eq!(received.unwrap().bytes_kept, kept);
     assert!(std::fs::read(to.path().join("big")).unwrap() == content);
+}
+
+/// As [`transfer`], of what may be in place already.
+async fn transfer_again(paths: &[PathBuf], into: &Path) -> Vec<PathBuf> {
+    let ((sr, sw), (rr, rw)) = stream(64 << 10);
+    let sources = Sources::new(paths).unwrap();
+    let id = sources.id(b"test");
+    let (handle_a, handle_b) = (Handle::new(), Handle::new());
+    let (sent, received) = tokio::join!(
+        send(sr, sw, sources, SendOptions { id }, &handle_a),
+        receive(rr, rw, into, async |_| Decision::AcceptAgain, options(), &handle_b),
+    );
+    sent.unwrap();
+    received.unwrap().placed
+}
+
+#[tokio::test]
+async fn what_lies_in_its_place_byte_by_byte_the_same_is_not_placed_again_after_a_lost_receipt() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (root, file) = (from.path().join("tree"), from.path().join("big"));
+    sample(&root);
+    write(&file, &noise(7, 3_000_000));
+    let paths = [root.clone(), file];
+    let both = [to.path().join("big"), to.path().join("tree")];
+    // The sender dies before it reads anything behind the acceptance.
+    let ((sr, sw), (rr, rw)) = stream(64 << 10);
+    let acceptance = wire::encoded(&Message::Accept { resume: false });
+    let (sr, _reached, _shut) = Gate::after(acceptance.len() as u64, sr);
+    let sources = Sources::new(&paths).unwrap();
+    let id = sources.id(b"test");
+    let (handle_a, handle_b) = (Handle::new(), Handle::new());
+    let received = tokio::select! {
+        biased;
+        _ = send(sr, sw, sources, SendOptions { id }, &handle_a) => panic!("it had its receipt"),
+        received = receive(rr, rw, to.path(), accept, options(), &handle_b) => received.unwrap(),
+    };
+    assert!(!received.heard);
+    assert_eq!(received.placed, both);
+    // What a person added beside it meanwhile is no reason to bring all of it again.
+    write(&to.path().join("tree/mine"), b"mine");
+    assert_eq!(transfer_again(&paths, to.path()).await, both);
+    assert_eq!(names_in(to.path()), ["big", "tree"]);
+    // What differs is not what was sent, and stays.
+    write(&to.path().join("tree/many/007"), &noise(100, 4096));
+    let placed = transfer_again(&paths, to.path()).await;
+    assert_eq!(placed, [to.path().join("big"), to.path().join("tree (2)")]);
+    assert!(tree(&root) == tree(&to.path().join("tree (2)")));
+    let (_, received) = transfer(&paths, to.path()).await;
+    assert!(received.as_ref().unwrap().heard);
+    assert_eq!(names_in(to.path()), ["big", "big (2)", "tree", "tree (2)", "tree (3)"], "sent on purpose");
 }
 
 /// A break in an early attempt must not cost what a still earlier one had brought and this one did not come to.
