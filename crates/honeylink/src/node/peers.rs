@@ -21,7 +21,7 @@ use crate::store::{
 
 /// Rejections are counted over this time.
 const REJECTION_WINDOW: Duration = Duration::from_secs(60);
-/// Rejections written to the audit log per window; the rest are only logged.
+/// Rejections written to the audit log and the log per window.
 const REJECTIONS_PER_WINDOW_MAX: u32 = 20;
 
 /// How many devices were turned away lately.
@@ -163,7 +163,6 @@ impl Inner {
     /// Notes that a device was turned away. Strangers cause this, so only so many lines a minute are written: a flood
     /// must not push older lines out of the log.
     pub(super) fn audit_rejected(&self, peer: DeviceId, reason: &str) {
-        tracing::info!(peer = %peer.short(), reason, "turned a device away");
         let mut window = self.rejections.lock().unwrap_or_else(PoisonError::into_inner);
         if window.since.elapsed() >= REJECTION_WINDOW {
             *window = RejectionWindow::new();
@@ -172,7 +171,10 @@ impl Inner {
         let write = window.count <= REJECTIONS_PER_WINDOW_MAX;
         drop(window);
         if write {
+            tracing::info!(peer = %peer.short(), reason, "turned a device away");
             self.audit(&AuditEvent::SessionRejected { peer, reason });
+        } else {
+            tracing::debug!(peer = %peer.short(), reason, "turned a device away");
         }
     }
 
