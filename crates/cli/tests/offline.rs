@@ -27,6 +27,13 @@ fn a_mistyped_verb_option_or_number_is_a_usage_error_that_names_the_right_one() 
     anna.run(&["status", "--timeout", "-1"]).exits(2);
     anna.run(&["demo", "--nodes", "1"]).exits(2).says("2..=16");
     anna.run(&["speed", "x", "--time", "61"]).exits(2).says("at most 60");
+    for wait in ["-1", "nan", "61"] {
+        anna.run(&["nearby", &format!("--wait={wait}")]).exits(2).says("from 0 to 60");
+    }
+    #[cfg(feature = "relay-server")]
+    for limit in ["--guests", "--per-address"] {
+        anna.run(&["relay", limit, "0"]).exits(2).says(limit);
+    }
 }
 
 #[test]
@@ -37,6 +44,7 @@ fn mistakes_of_send_receive_and_pipe_are_found_before_anything_starts() {
     anna.run(&["receive"]).exits(2).says("--accept paired");
     anna.run(&["receive", "--accept", "everybody"]).exits(2).says("possible values");
     anna.run(&["receive", "-"]).exits(2).says("no code");
+    anna.run(&["receive", "7-amber-falcon", "--accept", "never"]).exits(2).says("--accept");
     anna.run(&["pipe"]).exits(2).says("--listen");
     anna.run(&["pair", "-"]).exits(2).says("no code");
     assert!(!anna.home().exists());

@@ -25,8 +25,16 @@ pub(crate) struct Args {
     #[arg(long, short)]
     watch: bool,
     /// Look around for at least so many seconds since the node started
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = 2.0, value_parser = wait, conflicts_with = "watch")]
     wait: f64,
+}
+
+/// A node waits no longer than a minute before it answers.
+fn wait(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.0..=60.0).contains(&seconds) => Ok(seconds),
+        Ok(_) | Err(_) => Err("must be a number of seconds from 0 to 60".to_owned()),
+    }
 }
 
 pub(crate) async fn run(app: &App, args: Args) -> Outcome {

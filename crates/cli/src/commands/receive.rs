@@ -34,7 +34,7 @@ pub(crate) struct Args {
     /// A one-time code; `-` asks for it. Without it, wait for offers
     code: Option<String>,
     /// Who decides about offers [default: transfer.accept]
-    #[arg(long, value_enum)]
+    #[arg(long, value_enum, conflicts_with = "code")]
     accept: Option<Accept>,
     /// Folder to write into; made if missing [default: transfer.into]
     #[arg(long, value_name = "DIR")]
@@ -84,7 +84,9 @@ pub(crate) async fn run(app: &App, args: Args) -> Outcome {
         None => None,
     };
     let into = match &args.into {
-        Some(folder) => Some(absolute(folder)?.to_string_lossy().into_owned()),
+        Some(folder) => Some(absolute(folder)?.into_os_string().into_string().map_err(|folder| {
+            Failure::new(ErrorCode::BadRequest, format!("{} is not UTF-8", PathBuf::from(folder).display()))
+        })?),
         None => None,
     };
     let once = args.once || code.is_some();

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use axum::Router;
 use axum::extract::State;
 use axum::routing::get;
+use clap::builder::RangedU64ValueParser;
 use honeylink::relay::{Access, Certificate, RelayOptions, RelayServer, RelayStats, StartError};
 use honeylink::{DeviceId, RelayAddr};
 use honeylink_api::{ErrorCode, ExitCode};
@@ -80,10 +81,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     allow_file: Option<PathBuf>,
     /// Most devices at a time
-    #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = at_least_one())]
     guests: usize,
     /// Most connections from one IPv4 address or IPv6 /64
-    #[arg(long, value_name = "N", default_value_t = 64)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one())]
     per_address: usize,
     /// Most bytes a second one device may send; 0: no limit
     #[arg(long, value_name = "BYTES", default_value_t = 0)]
@@ -91,6 +92,11 @@ pub(crate) struct Args {
     /// Serve /metrics and /healthz on this TCP address
     #[arg(long, value_name = "IP:PORT")]
     metrics: Option<SocketAddr>,
+}
+
+/// A relay that takes nobody is a mistake.
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 fn device(text: &str) -> Result<DeviceId, String> {
