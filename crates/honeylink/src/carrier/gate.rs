@@ -41,6 +41,9 @@ const UNSENT_BYTES_UNKNOWN: u64 = 256 << 10;
 const ALONE_AFTER: Duration = Duration::from_millis(20);
 /// A writer that does not come for its turn within this time loses it.
 const TURN_MAX: Duration = Duration::from_millis(20);
+/// If a connection sends nothing for this long, though nothing is on its way and it should hold something, then it holds nothing:
+/// what was counted is not quite what packets carry. Whatever a pacer or a window held back is sent sooner.
+const QUIET_MAX: Duration = Duration::from_millis(50);
 /// A stream whose queue stays full is reported this often.
 const WARN_EVERY: Duration = Duration::from_secs(1);
 /// Events kept for somebody who does not take them; the oldest go first.
@@ -82,6 +85,8 @@ pub(super) struct Inside {
     pub(super) granted: u64,
     /// Turns given, oldest first, to find those that nobody came for.
     turns: VecDeque<(Time, StreamId)>,
+    /// Since when the connection has been quiet while somebody waits.
+    quiet_since: Option<Time>,
     /// Who wrote last, and when somebody else last did.
     pub(super) last: Option<StreamId>,
     pub(super) shared_at: Time,
@@ -115,6 +120,7 @@ impl Gate {
                 writers: BTreeMap::new(),
                 granted: 0,
                 turns: VecDeque::new(),
+                quiet_since: None,
                 last: None,
                 shared_at: clock.now(),
                 events: Vec::new(),
@@ -181,7 +187,8 @@ impl Gate {
         let inside = self.inside();
         let turn = inside.turns.front().map(|(given, _)| *given + TURN_MAX);
         let rate = inside.scheduler.poll_timeout().map(|deadline| deadline.at);
-        turn.into_iter().chain(rate).chain(inside.flows.deadline()).min()
+        let quiet = inside.quiet_since.map(|since| since + QUIET_MAX);
+        turn.into_iter().chain(rate).chain(inside.flows.deadline()).chain(quiet).min()
     }
 
     /// A deadline came.
@@ -189,6 +196,11 @@ impl Gate {
         let now = self.now();
         let (sent, lost) = conn.packets();
         let mut inside = self.inside();
+        if inside.quiet_since.is_some_and(|since| now >= since + QUIET_MAX)
+            && let Some(gauge) = self.gauge.as_ref().filter(|gauge| gauge.is_quiet())
+        {
+            gauge.drained();
+        }
         inside.flows.look(now, sent, lost);
         for (id, repair) in inside.flows.due(now) {
             for body in repair {
@@ -406,8 +418,10 @@ impl Gate {
         }
         let waiting = inside.scheduler.ready() > 0;
         self.waiting.store(waiting, Ordering::Relaxed);
+        let quiet = waiting && self.gauge.as_ref().is_some_and(|gauge| gauge.is_quiet());
+        inside.quiet_since = quiet.then(|| inside.quiet_since.unwrap_or(now));
         let flows = inside.flows.is_leaving() || inside.flows.deadline().is_some();
-        if flows || !inside.turns.is_empty() || inside.scheduler.poll_timeout().is_some() {
+        if flows || quiet || !inside.turns.is_empty() || inside.scheduler.poll_timeout().is_some() {
             self.rearm.notify_one();
         }
     }

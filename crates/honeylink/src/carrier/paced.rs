@@ -5,7 +5,7 @@
 //! ones too, and nothing decided above matters any more.
 
 use std::any::Any;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,9 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const BACK_COUNTS_FROM: u64 = 16;
 /// Both are busy when each carried so much between two looks: a megabit a second.
 const BUSY_FROM_BYTES: u64 = 8 << 10;
+/// Another path carries the data once it sent more than this while the one that did sent nothing: more than a packet that looks
+/// how large packets may be, and what keeps a path alive.
+const ELSEWHERE_MAX: u64 = 2400;
 /// The pace before anything is known of the path: none, up to the first window (RFC 9002, section 7.7). Otherwise the second
 /// half of a hello would follow the first after a tenth of a round trip that nobody has measured yet, and might take
 /// another way.
@@ -46,6 +49,14 @@ pub(super) struct Gauge {
     /// What the path carries; 0 while that is not known.
     carries: AtomicU64,
     queue_us: AtomicU64,
+    /// The path that carries the data, as its controller is numbered; 0 before there was any. Each path has a controller, and
+    /// those of paths that are only kept alive know nothing of what is unsent.
+    carrier: AtomicU64,
+    /// Bytes that other paths sent since that one last sent something.
+    elsewhere: AtomicU64,
+    controllers: AtomicU64,
+    /// All that was sent is acknowledged, and it is not known whether something is left to send.
+    quiet: AtomicBool,
     gate: OnceLock<Weak<Gate>>,
     /// What both ends tell each other about their queues.
     pub(super) depths: Depths,
@@ -61,6 +72,10 @@ impl Gauge {
             bytes_per_s: AtomicU64::new(0),
             carries: AtomicU64::new(0),
             queue_us: AtomicU64::new(0),
+            carrier: AtomicU64::new(0),
+            elsewhere: AtomicU64::new(0),
+            controllers: AtomicU64::new(0),
+            quiet: AtomicBool::new(false),
             gate: OnceLock::new(),
             depths: Depths::new(),
         })
@@ -102,7 +117,15 @@ impl Gauge {
         Duration::from_micros(self.queue_us.load(Ordering::Relaxed))
     }
 
-    fn leave(&self, packet_bytes: u64) {
+    /// A packet left by the path with this controller.
+    fn leave(&self, controller: u64, packet_bytes: u64) {
+        self.quiet.store(false, Ordering::Relaxed);
+        if self.carrier.load(Ordering::Relaxed) == controller {
+            self.elsewhere.store(0, Ordering::Relaxed);
+        } else if self.elsewhere.fetch_add(packet_bytes, Ordering::Relaxed) + packet_bytes > ELSEWHERE_MAX {
+            self.carrier.store(controller, Ordering::Relaxed);
+            self.elsewhere.store(0, Ordering::Relaxed);
+        }
         self.left.fetch_add(packet_bytes.saturating_sub(PACKET_OVERHEAD_BYTES), Ordering::Relaxed);
     }
 
@@ -114,8 +137,19 @@ impl Gauge {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| Some(left.saturating_sub(bytes)));
     }
 
+    /// Whether the path with this controller is the one that carries the data, as far as one does.
+    fn is_carried_by(&self, controller: u64) -> bool {
+        [0, controller].contains(&self.carrier.load(Ordering::Relaxed))
+    }
+
+    /// Whether all that was sent is acknowledged, and nobody knows whether something is left to send.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed)
+    }
+
     /// Nothing is unsent, whatever was counted.
-    fn drained(&self) {
+    pub(super) fn drained(&self) {
+        self.quiet.store(false, Ordering::Relaxed);
         self.left.store(self.admitted.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
@@ -144,13 +178,16 @@ impl ControllerFactory for Pacing {
         let capacity = Capacity::new(gauge.time(now), config);
         gauge.depths.forget_way();
         let flow = Flow { since: now, sent: 0, received: 0 };
-        Box::new(Paced { capacity, config, gauge, sent: 0, flow, told: 0 })
+        let number = gauge.controllers.fetch_add(1, Ordering::Relaxed) + 1;
+        Box::new(Paced { number, capacity, config, gauge, sent: 0, flow, told: 0 })
     }
 }
 
 /// The controller of one path.
 #[derive(Clone, Debug)]
 struct Paced {
+    /// Which controller of its connection it is; the first has 1.
+    number: u64,
     capacity: Capacity,
     config: CapacityConfig,
     gauge: Arc<Gauge>,
@@ -193,7 +230,7 @@ impl Controller for Paced {
     fn on_packet_sent(&mut self, _: Instant, bytes: u16, _: u64) {
         self.capacity.sent(bytes.into());
         self.sent += u64::from(bytes);
-        self.gauge.leave(bytes.into());
+        self.gauge.leave(self.number, bytes.into());
     }
 
     fn on_ack(&mut self, now: Instant, sent: Instant, bytes: u64, _: u64, _: bool, rtt: &RttEstimator) {
@@ -211,13 +248,21 @@ impl Controller for Paced {
         if let Some(told) = self.gauge.depths.told_since(&mut self.told) {
             self.capacity.told(self.gauge.time(now), told);
         }
+        if !self.gauge.is_carried_by(self.number) {
+            return;
+        }
         let could = self.capacity.pacing_bytes_per_s().unwrap_or(0);
         self.gauge.bytes_per_s.store(could, Ordering::Relaxed);
         self.gauge.carries.store(self.capacity.carries_bytes_per_s().unwrap_or(0), Ordering::Relaxed);
         let queue = self.capacity.queue_delay().as_micros();
         self.gauge.queue_us.store(u64::try_from(queue).unwrap_or(u64::MAX), Ordering::Relaxed);
-        if app_limited || in_flight == 0 {
+        // That all is acknowledged does not mean that all was sent: on a slow path the window is a few packets, which one
+        // acknowledgement covers, and the rest was waiting for it.
+        if app_limited {
             self.gauge.drained();
+            self.gauge.tell_gate();
+        } else if in_flight == 0 {
+            self.gauge.quiet.store(true, Ordering::Relaxed);
             self.gauge.tell_gate();
         }
     }
@@ -268,5 +313,59 @@ impl Controller for Paced {
 
     fn into_any(self: Box<Self>) -> Box<dyn Any> {
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A gauge, and the controllers of two paths that share it.
+    fn two_paths() -> (Arc<Gauge>, [Box<dyn Controller>; 2], Instant) {
+        let (gauge, now) = (Gauge::new(), Instant::now());
+        let path = || Arc::new(Pacing { gauge: gauge.clone() }).build(now, 1200);
+        let paths = [path(), path()];
+        (gauge, paths, now)
+    }
+
+    #[test]
+    fn what_waited_for_the_window_is_unsent_though_all_that_was_sent_is_acknowledged() {
+        let (gauge, [mut path, _], now) = two_paths();
+        gauge.admit(16_000);
+        for number in 0..7 {
+            path.on_packet_sent(now, 1200, number);
+        }
+        let unsent = 16_000 - 7 * (1200 - PACKET_OVERHEAD_BYTES);
+        assert_eq!(gauge.unsent(), unsent);
+        path.on_end_acks(now, 0, false, Some(6));
+        assert_eq!((gauge.unsent(), gauge.is_quiet()), (unsent, true));
+        path.on_packet_sent(now, 1200, 7);
+        assert!(!gauge.is_quiet(), "there was something left to send");
+        path.on_end_acks(now, 0, true, Some(7));
+        assert_eq!((gauge.unsent(), gauge.is_quiet()), (0, false));
+    }
+
+    #[test]
+    fn a_path_that_is_only_kept_alive_says_nothing_of_what_is_unsent_until_it_carries_the_data() {
+        let (gauge, [mut busy, mut spare], now) = two_paths();
+        gauge.admit(200_000);
+        for number in 0..10 {
+            busy.on_packet_sent(now, 1200, number);
+        }
+        let unsent = gauge.unsent();
+        for number in 0..100 {
+            spare.on_packet_sent(now, 50, number);
+            spare.on_end_acks(now, 0, true, Some(number));
+            assert!(gauge.unsent() > 0, "it is not the spare path's to say");
+            busy.on_packet_sent(now, 1200, number);
+        }
+        assert!(gauge.unsent() < unsent);
+        // The first path is dead, and the data goes by the other.
+        gauge.admit(100_000);
+        for number in 100..103 {
+            spare.on_packet_sent(now, 1200, number);
+        }
+        spare.on_end_acks(now, 0, true, Some(102));
+        assert_eq!(gauge.unsent(), 0);
     }
 }
