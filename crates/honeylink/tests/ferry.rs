@@ -101,6 +101,27 @@ fn two_devices_behind_hard_nats_are_linked_through_a_third_and_the_way_says_so()
 }
 
 #[test]
+fn a_guest_notices_soon_that_nothing_is_heard_of_its_ferry_and_comes_aboard_anew() {
+    let run = network().check(1..6, |network| async move {
+        let [a, b, ferry] = three(&network, &[NatKind::Corporate]).await?;
+        grant(&ferry, &a, true).await;
+        grant(&ferry, &b, true).await;
+        aboard([&a, &b]).await;
+        let cut = tokio::time::Instant::now();
+        network.cut(&a, &ferry);
+        until("it is noticed", || !a.relay_peers()[0].connected).await;
+        // QUIC's own time-out is six seconds.
+        assert!(cut.elapsed() < Duration::from_secs(3), "after {:?}", cut.elapsed());
+        assert!(b.relay_peers()[0].connected, "the other one is not concerned");
+        network.mend(&a, &ferry);
+        aboard([&a, &b]).await;
+        let (ours, theirs) = linked(&a, &b).await?;
+        talk(&ours, &theirs, 0..5).await
+    });
+    run.unwrap();
+}
+
+#[test]
 fn devices_that_have_just_been_switched_on_do_not_wait_for_a_refusal() {
     let run = network().check(1..6, |network| async move {
         let [a, b, ferry] = three(&network, &[NatKind::Corporate]).await?;

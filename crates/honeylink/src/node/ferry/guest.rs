@@ -9,6 +9,7 @@ use futures_util::stream::FuturesUnordered;
 use honeylink_core::ferry::talk::Talk;
 use honeylink_core::identity::DeviceId;
 use honeylink_core::limits::FERRIES_MAX;
+use honeylink_core::paths::{Power, Silence};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
@@ -25,6 +26,11 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 const GOOD: Duration = Duration::from_secs(30);
 /// How long a new connection is given to find out that packets fit, before that is called a problem.
 const ROOM_MAX: Duration = Duration::from_secs(10);
+/// How often a connection is listened to; less than half of [`honeylink_core::paths::LOOK_LATE`].
+const LISTEN_EVERY: Duration = Duration::from_millis(100);
+/// Silence after which a connection is made anew: four times in a row a ferry did not show that it is there. One made while the
+/// network was still coming up may be dead from its first second on, and QUIC would wait for six.
+const SILENT_MAX: Duration = Duration::from_millis(1500);
 /// How often a ferry is asked for a device that is dialled meanwhile; less often than it allows.
 const ASK_EVERY: Duration = Duration::from_millis(500);
 /// How long a node that has just started is given to come aboard.
@@ -86,11 +92,26 @@ impl Inner {
             biased;
             lost = conn.closed() => return lost,
             () = using => {}
+            () = self.until_silent(quic, &conn) => {
+                conn.close(code::DONE, "nothing was heard");
+                return ConnLost::TimedOut;
+            }
         }
         conn.lost().unwrap_or_else(|| {
             conn.close(code::DONE, "not needed");
             ConnLost::ByUs
         })
+    }
+
+    /// Waits until nothing was heard for too long; for ever where that says nothing, because who asks seldom hears seldom.
+    async fn until_silent(&self, quic: &QuicCarrier, conn: &Conn) {
+        if quic.power() != Power::Mains {
+            return std::future::pending().await;
+        }
+        let mut silence = Silence::default();
+        while silence.look(self.clock.now(), conn.heard()) < SILENT_MAX {
+            tokio::time::sleep(LISTEN_EVERY).await;
+        }
     }
 
     async fn serve_ferry(self: &Arc<Self>, quic: &QuicCarrier, conn: &Conn, _attached: Attached) {
